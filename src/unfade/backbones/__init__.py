@@ -1,0 +1,1 @@
+"""Generative models behind one denoiser contract. `tiny` needs nothing but torch."""

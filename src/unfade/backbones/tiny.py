@@ -1,0 +1,206 @@
+"""`tiny`: a network that predicts the clean clip from (state, degraded, tau, prompt), small enough to ship.
+
+A three-level U-Net of plain 3x3 residual blocks on pixels folded two by two. What concerns the light of the
+whole photo is decided from a thumbnail of it (never from a tile): the thumbnail, the prompt and tau make one
+context vector, which sets a tone curve per colour and modulates the lower levels. The network adds a residual
+to its current estimate: the toned photo at the start, its own earlier answer later on.
+
+It knows nothing about files, tiles or degradations.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from unfade.backbones.words import WordEncoder
+
+THUMBNAIL = 32
+SIZE_MULTIPLE = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TinyConfig:
+    """Sizes of the network.
+
+    Attributes:
+        widths: channels at 1/2, 1/4 and 1/8 of the photo's size.
+        blocks: residual blocks before and after the middle at 1/2 and 1/4, and in the middle at 1/8.
+        context: width of the context vector.
+        buckets: hash buckets for words.
+    """
+
+    widths: tuple[int, int, int] = (32, 64, 128)
+    blocks: tuple[int, int, int] = (2, 3, 4)
+    context: int = 128
+    buckets: int = 2048
+
+    @property
+    def halo(self) -> int:
+        """Pixels of surroundings a tile needs on every side to be restored as inside the whole photo."""
+        top, middle, bottom = self.blocks
+        reach = 2 * (2 + 4 * top) + 4 * (4 * middle) + 8 * (2 * bottom)
+        return -(-(reach + 8) // SIZE_MULTIPLE) * SIZE_MULTIPLE
+
+    @staticmethod
+    def of(values: dict[str, Any]) -> "TinyConfig":
+        """The configuration from its JSON form."""
+        widths, blocks = tuple(values["widths"]), tuple(values["blocks"])
+        return TinyConfig(widths=widths, blocks=blocks, context=values["context"], buckets=values["buckets"])
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class _Block(nn.Module):
+    """x + conv(relu(film(conv(x))))."""
+
+    def __init__(self, width: int, context: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+        self.film = nn.Linear(context, 2 * width) if context else None
+        nn.init.zeros_(self.second.weight)
+        nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]
+        if self.film is not None:
+            nn.init.zeros_(self.film.weight)
+            nn.init.zeros_(self.film.bias)
+
+    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+        hidden = self.first(x)
+        if self.film is not None:
+            scale, shift = self.film(context)[:, :, None, None].chunk(2, 1)
+            hidden = torch.addcmul(shift.expand_as(hidden), hidden, 1 + scale)
+        return x + self.second(functional.relu(hidden))
+
+
+class _Stage(nn.ModuleList):
+    """Residual blocks one after another; at full width the context enters only the first."""
+
+    def __init__(self, width: int, count: int, context: int, every: bool) -> None:
+        super().__init__(_Block(width, context if every or index == 0 else 0) for index in range(count))
+
+    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+        for block in self:
+            x = block(x, context)
+        return x
+
+
+class _Scene(nn.Module):
+    """What the whole photo looks like: `[B, width]` from its thumbnail."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(6, 32, 3, stride=2, padding=1),
+            nn.SiLU(),
+            nn.Conv2d(32, 64, 3, stride=2, padding=1),
+            nn.SiLU(),
+            nn.Conv2d(64, 96, 3, stride=2, padding=1),
+            nn.SiLU(),
+        )
+        self.levels = 9
+        self.mix = nn.Sequential(
+            nn.Linear(2 * 96 + 6 * self.levels, 2 * width), nn.SiLU(), nn.Linear(2 * width, width)
+        )
+
+    def forward(self, thumbnail: Tensor) -> Tensor:
+        # Logarithms, because a dark photo's brightness differs by factors, and quantiles, because exposure
+        # is judged by how the histogram lies.
+        both = torch.cat((thumbnail, torch.log(thumbnail + 0.01) / 4), 1)
+        features = self.layers(both)
+        shares = torch.linspace(0, 1, self.levels, device=thumbnail.device)
+        quantiles = torch.quantile(both.flatten(2), shares, dim=2).permute(1, 2, 0).flatten(1)
+        return self.mix(torch.cat((features.mean((2, 3)), features.amax((2, 3)), quantiles), 1))
+
+
+class Tiny(nn.Module):
+    """The network. All methods take and give pixels in [0, 1] (results may overshoot slightly)."""
+
+    def __init__(self, config: TinyConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or TinyConfig()
+        top, middle, bottom = config.widths
+        before, between, deepest = config.blocks
+        context = config.context
+        self.scene = _Scene(context)
+        self.words = WordEncoder(config.buckets, context)
+        self.time = nn.Sequential(nn.Linear(1, context), nn.SiLU(), nn.Linear(context, context))
+        self.mix = nn.Sequential(nn.SiLU(), nn.Linear(context, context), nn.SiLU())
+        self.tone = nn.Linear(context, 9)
+        nn.init.zeros_(self.tone.weight)
+        nn.init.zeros_(self.tone.bias)
+        self.enter = nn.Conv2d(4 * 9, top, 3, padding=1)
+        self.encode_top = _Stage(top, before, context, every=False)
+        self.down_top = nn.Conv2d(top, middle, 2, stride=2)
+        self.encode_middle = _Stage(middle, between, context, every=True)
+        self.down_middle = nn.Conv2d(middle, bottom, 2, stride=2)
+        self.bottom = _Stage(bottom, deepest, context, every=True)
+        self.up_middle = nn.Conv2d(bottom, 4 * middle, 1)
+        self.decode_middle = _Stage(middle, between, context, every=True)
+        self.up_top = nn.Conv2d(middle, 4 * top, 1)
+        self.decode_top = _Stage(top, before, context, every=False)
+        self.leave = nn.Conv2d(top, 4 * 3, 3, padding=1)
+        nn.init.zeros_(self.leave.weight)
+        nn.init.zeros_(self.leave.bias)  # type: ignore[arg-type]
+
+    def trunk(self) -> list[nn.Module]:
+        """The convolutional part, whose cost grows with the photo; the rest costs the same for any size."""
+        names = ("enter", "encode_top", "down_top", "encode_middle", "down_middle", "bottom")
+        return [
+            getattr(self, name)
+            for name in (*names, "up_middle", "decode_middle", "up_top", "decode_top", "leave")
+        ]
+
+    def context(self, thumbnail: Tensor, prompts: list[str | None]) -> Tensor:
+        """What holds for the whole photo at every tau, `[B, context]`, from its thumbnail and the prompts.
+
+        Args:
+            thumbnail: the degraded photo averaged to `[B, 3, 32, 32]`.
+            prompts: one a photo, None for "restore everything".
+        """
+        return self.scene(thumbnail) + self.words(prompts)
+
+    def toned(self, degraded: Tensor, context: Tensor) -> Tensor:
+        """The degraded photo through the tone curve `g u / (1 + s u)`, `u = y - b`, of its context."""
+        gain, black, knee = self.tone(context)[:, :, None, None].chunk(3, 1)
+        lifted = degraded - 0.5 * torch.tanh(black)
+        knee = torch.where(knee > 0, knee, 0.5 * torch.tanh(knee))
+        return torch.exp(gain.clamp(-3, 3)) * lifted / (1 + knee * lifted.clamp_min(0))
+
+    def forward(self, x: Tensor, tau: Tensor, degraded: Tensor, context: Tensor) -> Tensor:
+        """The predicted clean photo.
+
+        Args:
+            x: the state at `tau`, `[B, 3, H, W]`, H and W multiples of 8.
+            tau: restoration time `[B]` in [0, 1).
+            degraded: the photo as it came, the size of `x`.
+            context: from `context()`.
+
+        Returns:
+            `[B, 3, H, W]` in float32.
+        """
+        with torch.autocast(x.device.type, enabled=False):
+            whole = self.mix(context.float() + self.time(tau[:, None].float()))
+            when = tau[:, None, None, None]
+            toned = self.toned(degraded.float(), whole)
+            # On the straight path the state tells which answer led to it.
+            earlier = degraded + (x - degraded) / when.clamp_min(1e-3)
+            estimate = torch.where(when > 0, earlier, toned)
+            dtype = self.enter.weight.dtype
+            seen = torch.cat([part.to(dtype) for part in (degraded, toned, estimate)], 1)
+            whole = whole.to(dtype)
+        top = self.enter(functional.pixel_unshuffle(seen, 2).contiguous(memory_format=torch.channels_last))
+        top = self.encode_top(top, whole)
+        middle = self.encode_middle(self.down_top(top), whole)
+        low = self.bottom(self.down_middle(middle), whole)
+        middle = self.decode_middle(middle + functional.pixel_shuffle(self.up_middle(low), 2), whole)
+        top = self.decode_top(top + functional.pixel_shuffle(self.up_top(middle), 2), whole)
+        return estimate + functional.pixel_shuffle(self.leave(top), 2).float()
+
+
+def thumbnail_of(degraded: Tensor) -> Tensor:
+    """The thumbnail the context is made from: area averages, `[B, 3, 32, 32]`."""
+    return functional.interpolate(degraded, (THUMBNAIL, THUMBNAIL), mode="area")

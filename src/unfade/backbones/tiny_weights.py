@@ -1,0 +1,75 @@
+"""`tiny` to and from safetensors: bf16 weights, the configuration in the file's own metadata."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from unfade.backbones.tiny import Tiny, TinyConfig
+from unfade.core import ModelError
+
+LIMIT = 16 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class TinyWeights:
+    """A loaded network and where it came from.
+
+    Attributes:
+        model: in fp32, ready for inference.
+        sha256: of the file.
+        notes: what the file says about its training.
+    """
+
+    model: Tiny
+    sha256: str
+    notes: Mapping[str, str]
+
+
+def save_tiny(model: Tiny, state: Mapping[str, Tensor], path: Path, notes: Mapping[str, str]) -> None:
+    """Writes the weights in bf16, atomically.
+
+    Raises:
+        ModelError: the file would be larger than 16 MiB.
+    """
+    from safetensors.torch import save
+
+    tensors = {name: value.detach().cpu().to(torch.bfloat16).contiguous() for name, value in state.items()}
+    data = save(tensors, {**notes, "config": json.dumps(model.config.as_dict())})
+    if len(data) > LIMIT:
+        raise ModelError(f"{path} would have {len(data)} bytes, more than the {LIMIT} that are shipped")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.partial")
+    temporary.write_bytes(data)
+    os.replace(temporary, path)
+
+
+def load_tiny(path: Path) -> TinyWeights:
+    """Reads what `save_tiny` wrote.
+
+    Raises:
+        ModelError: the file is missing, not safetensors, damaged, or not a `tiny`.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise ModelError(f"no model file at {path}; name a model of `unfade models` or a .safetensors file")
+    if path.suffix != ".safetensors":
+        raise ModelError(f"{path} is not a .safetensors file; convert it first, pickles are never opened")
+    try:
+        with safe_open(path, framework="pt") as opened:
+            notes = dict(opened.metadata() or {})
+            state = {name: opened.get_tensor(name).float() for name in opened.keys()}
+        model = Tiny(TinyConfig.of(json.loads(notes.pop("config"))))
+        model.load_state_dict(state)
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
+        raise ModelError(
+            f"{path} is damaged or not a `tiny` model; get it again or check the path"
+        ) from error
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    return TinyWeights(model.eval(), sha256, notes)

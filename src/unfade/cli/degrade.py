@@ -1,0 +1,112 @@
+"""`unfade degrade`: clean photos made worse in a known way, as films, frames or pairs."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from unfade.cli.board import Bar, close
+
+_KINDS = ("film", "frames", "pairs")
+
+
+def degrade(
+    photos: Annotated[
+        list[Path], typer.Argument(metavar="PHOTO|DIR", help="Clean photos, and folders of them.")
+    ],
+    name: Annotated[
+        str,
+        typer.Option(
+            "--as", help="The degradation, e.g. blur, lowlight, jpeg, Blur_Noise; an unknown one lists all."
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for everything that is written.")],
+    frames: Annotated[int, typer.Option("--frames", help="Length of the way.", min=2, max=1000)] = 9,
+    strength: Annotated[
+        Literal["mild", "strong", "any"], typer.Option("--strength", help="mild and strong don't overlap.")
+    ] = "any",
+    seed: Annotated[
+        int, typer.Option("--seed", help="The same seed and file name give the same result.")
+    ] = 0,
+    trajectory: Annotated[
+        Literal["fade", "linear"],
+        typer.Option(
+            "--trajectory", help="fade: the degradation grows weaker; linear: a blend towards the truth."
+        ),
+    ] = "fade",
+    write: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--write", metavar="film|frames|pairs", help="Repeatable, or with commas. Default: frames."
+        ),
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option("--size", metavar="WxH", help="Crop to these proportions, then reduce to this size."),
+    ] = None,
+    recursive: Annotated[
+        bool, typer.Option("--recursive", "-r", help="Enter the folders of folders.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
+    max_megapixels: Annotated[
+        float, typer.Option("--max-megapixels", help="Refuse photos larger than this.", min=0.001)
+    ] = 50.0,
+) -> None:
+    """Degrade clean photos along a trajectory that ends at the truth.
+
+    frames go to OUT/{stem}/0000.png (worst) and so on, the last being the photo itself; film to
+    OUT/{stem}.mp4; pairs to OUT/lq/{stem}.png and OUT/hq/{stem}.png. OUT/manifest.json lists what was
+    drawn. Files are in sRGB, without EXIF.
+    """
+    from unfade.cli.specimens import Experiment, plan_specimens, write_manifest, write_specimen
+    from unfade.core import UnfadeError
+
+    experiment = Experiment(
+        name, frames, strength, seed, trajectory, _wanted(write), _size(size), overwrite, max_megapixels
+    )
+    experiment.check(output)
+    specimens, ignored = plan_specimens(photos, output, experiment, recursive)
+    rows: list[dict[str, object]] = []
+    failures: list[tuple[str, Exception]] = []
+    try:
+        with Bar(len(specimens), len(specimens)) as bar:
+            for specimen in specimens:
+                bar.begin(specimen.name, 1)
+                try:
+                    row = write_specimen(specimen, experiment)
+                except UnfadeError as error:
+                    failures.append((str(error), error))
+                    continue
+                except Exception as error:
+                    sentence = f"{specimen.photo} failed unexpectedly: {type(error).__name__}: {error}"
+                    failures.append((sentence, error))
+                    continue
+                rows.append(row)
+                bar.line(f"{specimen.photo} -> {', '.join(map(str, specimen.targets()))}")
+    finally:
+        # After Ctrl-C too: what lies in the folder is described.
+        if rows:
+            write_manifest(rows, experiment, output)
+    if len(specimens) == 1:
+        for _, failure in failures:
+            raise failure
+        if not ignored:
+            return
+    close(failures, len(rows), ignored=ignored)
+
+
+def _wanted(write: list[str] | None) -> frozenset[str]:
+    kinds = [kind.strip().lower() for part in write or ["frames"] for kind in part.split(",")]
+    for kind in kinds:
+        if kind not in _KINDS:
+            raise typer.BadParameter(f"{kind!r} is not one of {', '.join(_KINDS)}", param_hint="--write")
+    return frozenset(kinds)
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    width, _, height = text.lower().partition("x")
+    if not (text.isascii() and width.isdigit() and height.isdigit() and int(width) and int(height)):
+        raise typer.BadParameter(f"{text!r} is not a width and a height such as 640x480", param_hint="--size")
+    return int(width), int(height)

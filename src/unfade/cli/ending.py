@@ -1,0 +1,99 @@
+"""How the command ends: one sentence and an exit code for every failure, and a clean stop on Ctrl-C."""
+
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import NoReturn
+
+import typer
+
+_STOPPED = {130: "interrupted", 143: "terminated"}
+# A second Ctrl-C within this time would disturb the clean-up of the first.
+_PATIENCE = 1.0
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Runs the command line and exits with the code documented in `unfade.core.errors`."""
+    from unfade.cli.app import app
+
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    given, debug = _without_debug(given)
+    for stream in (sys.stdout, sys.stderr):
+        # File names may hold what the terminal's encoding can't say.
+        with suppress(AttributeError, ValueError):
+            stream.reconfigure(errors="backslashreplace")  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        with _stoppable():
+            app(args=given, prog_name="unfade")
+    except SystemExit as end:
+        if end.code in _STOPPED:
+            _tell_stop(int(end.code or 0))
+        raise
+    except KeyboardInterrupt:
+        _tell_stop(130)
+        sys.exit(130)
+    except Exception as error:
+        sys.exit(_tell_failure(error, debug))
+    sys.exit(0)
+
+
+def _without_debug(arguments: list[str]) -> tuple[list[str], bool]:
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    options = [argument for argument in arguments[:end] if argument != "--debug"]
+    asked = len(options) < end or os.environ.get("UNFADE_DEBUG", "0") not in ("", "0")
+    return options + arguments[end:], asked
+
+
+def _tell_failure(error: Exception, debug: bool) -> int:
+    """Prints what happened to stderr and gives the exit code."""
+    if debug:
+        traceback.print_exception(error)
+    # A failure of ours can only have been raised by a module that has loaded the errors.
+    if "unfade.core.errors" in sys.modules:
+        from unfade.core.errors import UnfadeError
+
+        if isinstance(error, UnfadeError):
+            typer.echo(f"error: {error}", err=True)
+            return error.exit_code
+    hint = "" if debug else "; run it again with --debug to see where"
+    typer.echo(f"fault: {type(error).__name__}: {' '.join(str(error).split())}{hint}", err=True)
+    return 1
+
+
+def _tell_stop(code: int) -> None:
+    typer.echo(f"{_STOPPED[code]}; what was finished is kept, nothing is half-written", err=True)
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Turns SIGINT and SIGTERM into exceptions, so that temporary files are removed on the way out."""
+    last = 0.0
+
+    def stop(number: int, _: FrameType | None) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if last and now - last < _PATIENCE:
+            return
+        last = now
+        if number == signal.SIGTERM:
+            raise SystemExit(128 + number)
+        raise KeyboardInterrupt
+
+    before = {}
+    # Python lets only the main thread handle signals.
+    mine = threading.current_thread() is threading.main_thread()
+    for number in (signal.SIGINT, signal.SIGTERM) if mine else ():
+        # Whoever ignores a signal (nohup, a background job) has a reason.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            before[number] = signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

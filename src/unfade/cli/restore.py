@@ -1,0 +1,239 @@
+"""`unfade restore`: photos and folders of photos, one after another."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from unfade.cli.board import Bar, Format, close, report_line
+
+if TYPE_CHECKING:
+    from unfade.core import Plan
+    from unfade.media.images import ImageInfo
+    from unfade.restore.engine import PixelRestorer
+    from unfade.restore.job import Filing, Job, JobReport
+
+# Large enough that what a call costs besides its pixels hardly counts.
+_TRIAL_SIDE = 768
+
+
+def restore(
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUT", help="Photos, and folders of photos.")],
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="File or folder. Default: {stem}_unfaded beside the photo, {folder}_unfaded/.",
+        ),
+    ] = None,
+    model: Annotated[
+        str, typer.Option("--model", "-n", help="A model's name, or a .safetensors file.")
+    ] = "tiny",
+    prompt: Annotated[
+        str | None,
+        typer.Option("--prompt", help='What to achieve, e.g. "remove the noise". Default: everything.'),
+    ] = None,
+    scale: Annotated[int, typer.Option("--scale", "-s", help="Enlarge as well.", min=1, max=4)] = 1,
+    frames: Annotated[
+        int, typer.Option("--frames", help="Length of the film, the sheet, the frames.", min=2, max=1000)
+    ] = 9,
+    steps: Annotated[
+        int,
+        typer.Option(
+            "--steps", help="Evaluations of the model; 1 is closest to the original.", min=1, max=1000
+        ),
+    ] = 1,
+    film: Annotated[bool, typer.Option("--film", help="Also write {output stem}.mp4.")] = False,
+    sheet: Annotated[bool, typer.Option("--sheet", help="Also write {output stem}_sheet.png.")] = False,
+    save_frames: Annotated[
+        bool, typer.Option("--save-frames", help="Also write {output stem}_frames/0000.png and so on.")
+    ] = False,
+    seed: Annotated[int, typer.Option("--seed", help="Of every random draw.")] = 0,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda", "mps"], typer.Option("--device", help="Where to compute.")
+    ] = "auto",
+    dtype: Annotated[Literal["auto", "bf16", "fp32"], typer.Option("--dtype", help="Precision.")] = "auto",
+    tile: Annotated[
+        str, typer.Option("--tile", "-t", metavar="auto|0|PX", help="Side of a tile in pixels; 0 for none.")
+    ] = "auto",
+    format: Annotated[
+        Literal["text", "json"], typer.Option("--format", help="json: one object per file on stdout.")
+    ] = "text",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check the inputs, say what would be done, write nothing.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")] = False,
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Pass over photos whose result exists.")
+    ] = False,
+    recursive: Annotated[
+        bool, typer.Option("--recursive", "-r", help="Enter the folders of folders, and keep the tree.")
+    ] = False,
+    strip_metadata: Annotated[
+        bool, typer.Option("--strip-metadata", help="Leave EXIF, XMP, IPTC and provenance out.")
+    ] = False,
+    max_megapixels: Annotated[
+        float, typer.Option("--max-megapixels", help="Refuse photos larger than this.", min=0.001)
+    ] = 200.0,
+    output_format: Annotated[
+        str | None,
+        typer.Option(
+            "--output-format", help="jpeg, png, tiff, webp, avif, gif or ppm. Default: as the input."
+        ),
+    ] = None,
+    bit_depth: Annotated[
+        int | None, typer.Option("--bit-depth", help="8 or 16 (AVIF: 8, 10, 12). Default: as the input.")
+    ] = None,
+    quality: Annotated[
+        int | None,
+        typer.Option("--quality", help="Of JPEG, WebP, AVIF. Default: 95, AVIF 90.", min=1, max=100),
+    ] = None,
+) -> None:
+    """Restore photos.
+
+    The result has the photo's own format, depth, colours and metadata. HEIC can't be written and becomes
+    AVIF. A photo that fails doesn't stop the others.
+    """
+    from unfade.core import Plan, UsageError
+    from unfade.restore.job import Filing
+    from unfade.restore.outputs import plan_jobs
+
+    if overwrite and skip_existing:
+        raise UsageError("--overwrite and --skip-existing contradict each other; choose one")
+    try:
+        plan = Plan(steps, frames, scale, seed, device, dtype, _tile(tile))
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    filing = Filing(
+        existing="overwrite" if overwrite else "skip" if skip_existing else "fail",
+        bit_depth=bit_depth,
+        quality=quality,
+        strip_metadata=strip_metadata,
+        max_megapixels=max_megapixels,
+    )
+    planned = plan_jobs(
+        inputs, output, format=output_format, film=film, sheet=sheet, frames=save_frames, recursive=recursive
+    )
+    settings = {"model": model, "prompt": prompt, **asdict(plan)}
+    reports = _run(planned.jobs, model, prompt, plan, filing, dry_run, format, settings)
+    _finish(reports, planned.ignored)
+
+
+def _run(
+    jobs: Sequence["Job"],
+    model: str,
+    prompt: str | None,
+    plan: "Plan",
+    filing: "Filing",
+    dry_run: bool,
+    format: Format,
+    settings: dict[str, Any],
+) -> list["JobReport"]:
+    """Tells and collects a report for every job, those first that fail before any work."""
+    from unfade.restore.job import run_job
+
+    ready, reports = _screened(jobs, plan, filing)
+    for report in reports:
+        _tell(report, format, settings, None)
+    if not ready:
+        return reports
+    from unfade.restore.load import load
+
+    restorer = load(model)
+    if dry_run:
+        return reports + _rehearse(ready, restorer, prompt, plan, format, settings)
+    sizes = {job: info.width * info.height / 1e6 for job, info in ready}
+    with Bar(sum(sizes.values()), len(ready)) as bar:
+        for job, _ in ready:
+            bar.begin(job.input.name, sizes[job])
+            report = run_job(job, restorer, plan, prompt=prompt, filing=filing, progress=bar.share)
+            reports.append(report)
+            _tell(report, format, settings, bar)
+    return reports
+
+
+def _screened(
+    jobs: Sequence["Job"], plan: "Plan", filing: "Filing"
+) -> tuple[list[tuple["Job", "ImageInfo"]], list["JobReport"]]:
+    """The jobs that can be tried, and reports on those that are done already or can't work."""
+    from unfade.restore.job import JobReport, check_job, is_done
+
+    ready: list[tuple[Job, ImageInfo]] = []
+    reports: list[JobReport] = []
+    for job in jobs:
+        if is_done(job, filing):
+            reports.append(JobReport(job, "skipped"))
+            continue
+        try:
+            ready.append((job, check_job(job, plan.scale, filing)))
+        except Exception as error:
+            reports.append(JobReport(job, "failed", error=error))
+    return ready, reports
+
+
+def _rehearse(
+    ready: Sequence[tuple["Job", "ImageInfo"]],
+    restorer: "PixelRestorer",
+    prompt: str | None,
+    plan: "Plan",
+    format: Format,
+    settings: dict[str, Any],
+) -> list["JobReport"]:
+    """What would be done, with the time estimated from restoring one small patch here and now."""
+    from unfade.restore.job import JobReport
+
+    per_megapixel = _seconds_per_megapixel(restorer, prompt, plan)
+    reports: list[JobReport] = []
+    for job, info in ready:
+        megapixels = info.width * info.height / 1e6
+        report = JobReport(job, "planned", per_megapixel * megapixels * plan.scale**2, megapixels)
+        reports.append(report)
+        height, width = info.height * plan.scale, info.width * plan.scale
+        tiles = restorer.num_tiles(height, width, plan)
+        _tell(report, format, {**settings, "width": width, "height": height, "tiles": tiles}, None)
+    return reports
+
+
+def _seconds_per_megapixel(restorer: "PixelRestorer", prompt: str | None, plan: "Plan") -> float:
+    """Of the enlarged photo; the better of two trials, because the first also warms up."""
+    import torch
+
+    from unfade.core import Clip
+
+    patch = Clip(torch.full((1, 3, _TRIAL_SIDE, _TRIAL_SIDE), 0.5))
+    trial = replace(plan, scale=1)
+    seconds = [restorer.restore(patch, prompt, trial).seconds for _ in range(2)]
+    return min(seconds) / patch.megapixels
+
+
+def _tell(report: "JobReport", format: Format, settings: dict[str, Any], bar: Bar | None) -> None:
+    line = report_line(report, format, settings)
+    if line is None:
+        return
+    if report.status == "planned" and format == "text":
+        line += f"  {settings['width']} x {settings['height']}, {settings['tiles']} tile(s)"
+    if bar is None:
+        typer.echo(line)
+    else:
+        bar.line(line)
+
+
+def _finish(reports: Sequence["JobReport"], ignored: int) -> None:
+    failures = [(report.error_message, report.error) for report in reports if report.error is not None]
+    if len(reports) == 1:
+        for _, failure in failures:
+            raise failure
+        if not ignored:
+            return
+    done = sum(report.status in ("done", "planned") for report in reports)
+    close(failures, done, sum(report.status == "skipped" for report in reports), ignored)
+
+
+def _tile(text: str) -> int | Literal["auto"]:
+    if text == "auto":
+        return "auto"
+    if not text.isascii() or not text.isdigit():
+        raise typer.BadParameter(f"{text!r} is neither auto nor a number of pixels", param_hint="--tile")
+    return int(text)

@@ -1,0 +1,229 @@
+"""Clean photos to files of their degraded versions, and a manifest of what was drawn."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from unfade.core import Clip, InputError, Metadata, OutputError, Trajectory, UsageError, generator
+from unfade.degrade import Strength, draw_composition, fade, linear, named
+from unfade.degrade.resample import resize
+from unfade.media.atomic import atomic_output
+from unfade.media.film import write_film
+from unfade.media.images import read_image, write_image
+from unfade.restore.frames import write_frames
+from unfade.restore.outputs import check_distinct, photos_in
+
+MANIFEST = "manifest.json"
+_FILM_FPS = 5
+# A drawn parameter up to this many numbers is told in the manifest; larger ones are fields of random pixels.
+_TOLD = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """What is to be done to every photo.
+
+    Attributes:
+        name: of the degradation.
+        frames: length of the trajectory.
+        strength, seed: of the draw.
+        trajectory: "fade" or "linear".
+        write: any of "film", "frames", "pairs".
+        size: (width, height) to crop and reduce to, or None.
+        overwrite: replace files that exist.
+        max_megapixels: the largest photo that is read.
+    """
+
+    name: str
+    frames: int = 9
+    strength: Strength = "any"
+    seed: int = 0
+    trajectory: Literal["fade", "linear"] = "fade"
+    write: frozenset[str] = frozenset({"frames"})
+    size: tuple[int, int] | None = None
+    overwrite: bool = False
+    max_megapixels: float = 50.0
+
+    def check(self, output: Path) -> None:
+        """Raises UsageError for an unknown degradation, OutputError where an earlier manifest lies."""
+        try:
+            named(self.name)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+        if not self.overwrite and os.path.lexists(output / MANIFEST):
+            raise OutputError(f"{output / MANIFEST} exists already; add --overwrite or choose another folder")
+
+
+@dataclass(frozen=True, slots=True)
+class Specimen:
+    """One photo and the files made from it.
+
+    Attributes:
+        photo: the clean photo.
+        name: its path inside the folder it came from, which also seeds its draw.
+        frames, film, lq, hq: what is written, or None.
+    """
+
+    photo: Path
+    name: str
+    frames: Path | None = None
+    film: Path | None = None
+    lq: Path | None = None
+    hq: Path | None = None
+
+    def targets(self) -> list[Path]:
+        return [path for path in (self.frames, self.film, self.lq, self.hq) if path is not None]
+
+
+def plan_specimens(
+    photos: Sequence[Path], output: Path, experiment: Experiment, recursive: bool
+) -> tuple[list[Specimen], int]:
+    """The photos with what will be written for each, and the number of files passed over in folders.
+
+    Raises:
+        UsageError: two photos would share a file.
+        InputError: a folder holds no images.
+    """
+    specimens: dict[Path, Specimen] = {}
+    ignored = 0
+    for source in photos:
+        found, base = [source], source.parent
+        if source.is_dir():
+            found, passed_over = photos_in(source, recursive, skip=output)
+            base = source
+            ignored += passed_over
+        for photo in found:
+            name = photo.relative_to(base)
+            stem = name.with_suffix("")
+            write = experiment.write
+            specimens[photo] = Specimen(
+                photo,
+                name.as_posix(),
+                output / stem if "frames" in write else None,
+                output / f"{stem}.mp4" if "film" in write else None,
+                output / "lq" / f"{stem}.png" if "pairs" in write else None,
+                output / "hq" / f"{stem}.png" if "pairs" in write else None,
+            )
+    check_distinct((specimen.photo, specimen.targets()) for specimen in specimens.values())
+    return list(specimens.values()), ignored
+
+
+def write_specimen(specimen: Specimen, experiment: Experiment) -> dict[str, object]:
+    """Writes what was planned for one photo; gives its row of the manifest.
+
+    The draw depends on seed and name only, so neither order nor company changes a photo's files.
+
+    Raises:
+        InputError: the photo can't be read or is smaller than the size asked for.
+        OutputError: a file exists and may not be replaced, or can't be written.
+    """
+    for target in specimen.targets():
+        if not experiment.overwrite and os.path.lexists(target):
+            raise OutputError(f"{target} exists already; add --overwrite or choose another folder")
+    truth = _truth(specimen.photo, experiment)
+    dice = generator(experiment.seed, "degrade", specimen.name)
+    shape = (1, truth.height, truth.width)
+    composition = draw_composition(named(experiment.name), dice, shape, experiment.strength)
+    trajectory = None
+    if specimen.frames is not None or specimen.film is not None:
+        trajectory = (
+            fade(truth.frames, composition, experiment.frames)
+            if experiment.trajectory == "fade"
+            else linear(composition(truth.frames), truth.frames, experiment.frames)
+        )
+    worst = (
+        truth.with_frames(composition(truth.frames)) if trajectory is None else _like(trajectory[0], truth)
+    )
+    _write(specimen, experiment, truth, worst, trajectory)
+    return {
+        "photo": specimen.name,
+        "width": truth.width,
+        "height": truth.height,
+        "degradations": [_described(part) for part in composition.parts],
+    }
+
+
+def write_manifest(rows: Sequence[dict[str, object]], experiment: Experiment, output: Path) -> None:
+    """`manifest.json`: the experiment, and for every photo the numbers that were drawn."""
+    whole = {
+        "degradation": experiment.name,
+        "strength": experiment.strength,
+        "seed": experiment.seed,
+        "trajectory": experiment.trajectory,
+        "frames": experiment.frames,
+        "size": experiment.size,
+        "photos": sorted(rows, key=lambda row: str(row["photo"])),
+    }
+    with atomic_output(output / MANIFEST, overwrite=True) as temporary:
+        temporary.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+
+
+def _write(
+    specimen: Specimen, experiment: Experiment, truth: Clip, worst: Clip, trajectory: Trajectory | None
+) -> None:
+    overwrite = experiment.overwrite
+    if specimen.lq is not None and specimen.hq is not None:
+        write_image(worst, specimen.lq, overwrite=overwrite)
+        write_image(truth, specimen.hq, overwrite=overwrite)
+    if trajectory is None:
+        return
+    if specimen.film is not None:
+        write_film(trajectory, specimen.film, _FILM_FPS, overwrite=overwrite)
+    if specimen.frames is not None:
+        write_frames((_like(clip, truth) for clip in trajectory), specimen.frames, overwrite=overwrite)
+
+
+def _like(clip: Clip, truth: Clip) -> Clip:
+    """The clip with the truth's alpha and depth."""
+    return replace(clip, alpha=truth.alpha, metadata=truth.metadata)
+
+
+def _truth(photo: Path, experiment: Experiment) -> Clip:
+    """The photo in sRGB at the depth it will be written in, without profile and EXIF."""
+    clip = read_image(photo, max_megapixels=experiment.max_megapixels)
+    depth = 8 if clip.metadata.bit_depth == 8 else 16
+    frames, alpha = clip.frames, clip.alpha
+    if experiment.size is not None:
+        frames = _fitted(frames, experiment.size, photo)
+        alpha = None if alpha is None else _fitted(alpha, experiment.size, photo)
+    levels = 2**depth - 1
+    frames = torch.round(frames * levels) / levels
+    grey = clip.metadata.colour == "grey"
+    return Clip(frames, alpha=alpha, metadata=Metadata(bit_depth=depth, colour="grey" if grey else "rgb"))
+
+
+def _fitted(pixels: Tensor, size: tuple[int, int], photo: Path) -> Tensor:
+    """The largest centred window of the wanted proportions, reduced to `size` (width, height)."""
+    height, width = pixels.shape[2:]
+    scale = max(size[0] / width, size[1] / height)
+    if scale > 1:
+        raise InputError(
+            f"{photo} has {width} x {height} pixels, fewer than the {size[0]} x {size[1]} asked for"
+        )
+    across, down = min(width, round(size[0] / scale)), min(height, round(size[1] / scale))
+    left, top = (width - across) // 2, (height - down) // 2
+    return resize(pixels[:, :, top : top + down, left : left + across], size[1], size[0]).clamp(0, 1)
+
+
+def _described(part: object) -> dict[str, Any]:
+    """The drawn numbers of a degradation, nested ones included, fields of random pixels left out."""
+    row: dict[str, Any] = {"name": getattr(part, "name", type(part).__name__)}
+    if not is_dataclass(part):
+        return row
+    for field in fields(part):
+        value = getattr(part, field.name)
+        if isinstance(value, Tensor):
+            if value.numel() <= _TOLD:
+                numbers = value.flatten().tolist()
+                row[field.name] = numbers[0] if len(numbers) == 1 else numbers
+        elif is_dataclass(value):
+            row[field.name] = _described(value)
+        else:
+            row[field.name] = value
+    return row

@@ -1,0 +1,97 @@
+"""The three seams: a denoiser in the middle, a restorer in front of it, a plan between user and restorer."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from torch import Tensor
+
+from unfade.core.clip import Clip
+from unfade.core.trajectory import Trajectory
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Dtype = Literal["auto", "bf16", "fp32"]
+Progress = Callable[[float], None]
+
+
+class Condition(Protocol):
+    """What a denoiser is told besides its state; knows how to speak of a window of the canvas only."""
+
+    def crop(self, top: int, left: int, height: int, width: int) -> "Condition":
+        """The condition for the window; whatever concerns the whole canvas stays as it is."""
+        ...
+
+
+class Denoiser(Protocol):
+    """The one call in the middle: `(x, t, condition) -> prediction`, `x` of shape `[B, C, H, W]`.
+
+    Wrappers (tiles, guidance, windows, caches) have the same signature.
+    """
+
+    def __call__(self, x: Tensor, t: float, condition: Condition) -> Tensor: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a restoration is to be done.
+
+    Attributes:
+        steps: evaluations of the model; 1 is plain regression.
+        frames: length of the film, when one is asked for.
+        scale: enlargement, 1 to 4.
+        seed: of every random draw.
+        device, dtype: where and in what precision; "auto" takes the fastest safe choice.
+        tile: side of a tile in pixels, 0 for none, "auto" to choose from the size.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
+
+    steps: int = 1
+    frames: int = 9
+    scale: int = 1
+    seed: int = 0
+    device: Device = "auto"
+    dtype: Dtype = "auto"
+    tile: int | Literal["auto"] = "auto"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.steps <= 1000:
+            raise ValueError(f"steps must be 1 to 1000, not {self.steps}")
+        if not 2 <= self.frames <= 1000:
+            raise ValueError(f"frames must be 2 to 1000, not {self.frames}")
+        if not 1 <= self.scale <= 4:
+            raise ValueError(f"scale must be 1, 2, 3 or 4, not {self.scale}")
+        if self.tile != "auto" and self.tile != 0 and self.tile < 64:
+            raise ValueError(f"a tile must be 0 (none) or at least 64 pixels, not {self.tile}")
+
+
+@dataclass(frozen=True, slots=True)
+class Restoration:
+    """What a restorer gives back.
+
+    Attributes:
+        trajectory: the way; its last clip is the result.
+        provenance: how it was made, as short texts (version, model, weights hash, prompt, steps, ...).
+        seconds: wall time of the restoration itself.
+    """
+
+    trajectory: Trajectory
+    provenance: Mapping[str, str] = field(default_factory=dict[str, str])
+    seconds: float = 0.0
+
+    @property
+    def result(self) -> Clip:
+        return self.trajectory[-1]
+
+
+class Restorer(Protocol):
+    """What the command, the studio and the evaluation see of any model, filter or peer."""
+
+    def restore(
+        self,
+        clip: Clip,
+        prompt: str | None = None,
+        plan: Plan = ...,
+        progress: Progress | None = None,
+    ) -> Restoration: ...

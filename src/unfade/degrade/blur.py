@@ -1,0 +1,184 @@
+"""Gaussian, defocus and motion blur: exactly centred kernels, convolved in linear light."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from unfade.degrade.degradation import Degradation, Draw, from_linear, to_linear
+from unfade.degrade.view import View
+
+
+def _offsets(radius: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Distances down and across from the centre of a kernel, `[K, K]` each."""
+    line = torch.arange(-radius, radius + 1, dtype=torch.float32, device=like.device)
+    size = len(line)
+    return line[:, None].expand(size, size), line[None, :].expand(size, size)
+
+
+def gaussian_kernels(sigma: Tensor) -> Tensor:
+    """Normalised Gaussians `[B, K, K]` for standard deviations `[B]` in pixels."""
+    down, across = _offsets(max(1, math.ceil(3 * float(sigma.max()))), sigma)
+    spread = sigma.clamp_min(1e-3).reshape(-1, 1, 1)
+    kernels = torch.exp(-(down**2 + across**2) / (2 * spread**2))
+    return kernels / kernels.sum((1, 2), keepdim=True)
+
+
+def disc_kernels(radius: Tensor) -> Tensor:
+    """Normalised anti-aliased discs `[B, K, K]` for radii `[B]` in pixels (the thin-lens defocus)."""
+    down, across = _offsets(max(1, math.ceil(float(radius.max()) + 0.5)), radius)
+    distance = torch.sqrt(down**2 + across**2)
+    kernels = (radius.reshape(-1, 1, 1) + 0.5 - distance).clamp(0, 1)
+    return kernels / kernels.sum((1, 2), keepdim=True)
+
+
+def line_kernels(length: Tensor, angle: Tensor) -> Tensor:
+    """Normalised anti-aliased lines `[B, K, K]` through the centre.
+
+    Args:
+        length: `[B]` in pixels; 1 is no blur.
+        angle: `[B]` in radians from the horizontal.
+    """
+    half = (length - 1).clamp_min(0) / 2
+    radius = max(1, math.ceil(float(half.max())))
+    down, across = _offsets(radius, length)
+    steps = torch.linspace(-1, 1, 8 * radius + 1, device=length.device)
+    rows = (half * torch.sin(angle))[:, None] * steps
+    columns = (half * torch.cos(angle))[:, None] * steps
+    # A point spreads over its four neighbours by bilinear weights: hats of width one around every pixel.
+    row_hats = (1 - (down[:, 0][None, :, None] - rows[:, None, :]).abs()).clamp_min(0)
+    column_hats = (1 - (across[0][None, :, None] - columns[:, None, :]).abs()).clamp_min(0)
+    kernels = torch.einsum("bip,bjp->bij", row_hats, column_hats)
+    return kernels / kernels.sum((1, 2), keepdim=True)
+
+
+def convolve(x: Tensor, kernels: Tensor) -> Tensor:
+    """Each sample convolved with its own kernel, borders reflected.
+
+    Args:
+        x: `[B, C, H, W]`.
+        kernels: `[B, K, K]`, K odd.
+    """
+    radius = kernels.shape[-1] // 2
+    padded = x
+    remaining = radius
+    while remaining > 0:  # a reflection can't be wider than the picture: fold it several times
+        step = min(remaining, padded.shape[2] - 1, padded.shape[3] - 1)
+        padded = functional.pad(padded, (step,) * 4, mode="reflect")
+        remaining -= step
+    size = (padded.shape[2], padded.shape[3])
+    transfer = torch.fft.rfft2(kernels.flip(1, 2), s=size)
+    filtered = torch.fft.irfft2(torch.fft.rfft2(padded) * transfer[:, None], s=size)
+    return filtered[..., 2 * radius :, 2 * radius :][..., : x.shape[2], : x.shape[3]]
+
+
+@dataclass(frozen=True, slots=True)
+class Blur(Degradation):
+    """A blur of one of three kinds, shrinking to a point as severity falls.
+
+    Attributes:
+        kind: `[B]`, 0 Gaussian, 1 defocus, 2 motion.
+        size: `[B]` in photo pixels: standard deviation, disc radius, or half the line's length beyond 1.
+        angle: `[B]` direction of motion in radians.
+    """
+
+    name: ClassVar[str] = "blur"
+    kind: Tensor
+    size: Tensor
+    angle: Tensor
+
+    @classmethod
+    def draw(cls, draw: Draw) -> Self:
+        return cls._of_kind(draw, draw.choice(3))
+
+    @classmethod
+    def _of_kind(cls, draw: Draw, kind: Tensor) -> Self:
+        sizes = torch.stack(
+            (
+                draw.ranged((0.6, 1.6), (1.6, 3.5)),
+                draw.ranged((1.0, 2.5), (2.5, 5.0)),
+                draw.ranged((2.0, 6.0), (6.0, 12.0)),
+            )
+        )
+        return cls(kind, sizes.gather(0, kind[None])[0], draw.uniform(0, math.pi))
+
+    def corrupt(self, x: Tensor, severity: Tensor, view: View) -> Tensor:
+        size = self.size * severity.reshape(-1) / view.pitch(x)
+        is_kind = [(self.kind == kind) for kind in range(3)]
+        drawn = (
+            gaussian_kernels(torch.where(is_kind[0], size, size * 0)),
+            disc_kernels(torch.where(is_kind[1], size, size * 0)),
+            line_kernels(1 + 2 * torch.where(is_kind[2], size, size * 0), self.angle),
+        )
+        width = max(kernels.shape[-1] for kernels in drawn)
+        kernels = torch.zeros(x.shape[0], width, width, device=x.device)
+        for chosen, candidate in zip(is_kind, drawn, strict=True):
+            margin = (width - candidate.shape[-1]) // 2
+            kernels += functional.pad(candidate, (margin,) * 4) * chosen.reshape(-1, 1, 1)
+        return from_linear(convolve(to_linear(x), kernels))
+
+
+@dataclass(frozen=True, slots=True)
+class GaussianBlur(Blur):
+    """Blur of kind 0 only."""
+
+    name: ClassVar[str] = "gaussian-blur"
+
+    @classmethod
+    def draw(cls, draw: Draw) -> Self:
+        return cls._of_kind(draw, draw.choice(1))
+
+
+@dataclass(frozen=True, slots=True)
+class Defocus(Blur):
+    """Blur of kind 1 only."""
+
+    name: ClassVar[str] = "defocus"
+
+    @classmethod
+    def draw(cls, draw: Draw) -> Self:
+        return cls._of_kind(draw, draw.choice(1) + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class MotionBlur(Blur):
+    """Blur of kind 2 only."""
+
+    name: ClassVar[str] = "motion-blur"
+
+    @classmethod
+    def draw(cls, draw: Draw) -> Self:
+        return cls._of_kind(draw, draw.choice(1) + 2)
+
+
+@dataclass(frozen=True, slots=True)
+class DirectionalBlur(Degradation):
+    """Progressive's blur: a line of 9 to 51 pixels with a little Gaussian spread, shrinking to a point.
+
+    Attributes:
+        length: `[B]` in pixels of a photo 1360 wide, scaled with the photo's longer side.
+        angle: `[B]` radians.
+        spread: `[B]` standard deviation of the Gaussian, pixels.
+
+    Source: Progressive Restoration (arXiv 2512.02273), second dataset; ranges are this project's.
+    """
+
+    name: ClassVar[str] = "directional-blur"
+    length: Tensor
+    angle: Tensor
+    spread: Tensor
+
+    @classmethod
+    def draw(cls, draw: Draw) -> Self:
+        length = draw.ranged((9, 21), (25, 51))
+        return cls(length, draw.uniform(0, math.pi), draw.uniform(0, 2))
+
+    def corrupt(self, x: Tensor, severity: Tensor, view: View) -> Tensor:
+        amount = severity.reshape(-1)
+        longer = torch.maximum(view.photo_height, view.photo_width)
+        length = 1 + (self.length - 1) * amount * (longer / 1360) / view.pitch(x)
+        linear = convolve(to_linear(x), line_kernels(length, self.angle))
+        return from_linear(convolve(linear, gaussian_kernels(self.spread * amount / view.pitch(x))))

@@ -1,0 +1,53 @@
+"""Telling by a file's content what it is, before any decoder sees it."""
+
+import os
+import stat
+from pathlib import Path
+
+from unfade.core import InputError
+
+_HEIF_BRANDS = {b"avif", b"avis", b"mif1", b"msf1", b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}
+HEAD_BYTES = 64
+
+
+def read_head(path: Path) -> bytes:
+    """The first 64 bytes of a regular file that is not empty.
+
+    Raises:
+        InputError: the path is missing, a folder, a pipe or a device, empty, or may not be read.
+    """
+    try:
+        status = os.stat(path)
+        if stat.S_ISDIR(status.st_mode):
+            raise InputError(f"{path} is a folder, not a file")
+        if not stat.S_ISREG(status.st_mode):
+            raise InputError(f"{path} is a pipe or a device, not a file; save its content to a file first")
+        if status.st_size == 0:
+            raise InputError(f"{path} is empty")
+        with open(path, "rb") as file:
+            return file.read(HEAD_BYTES)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InputError(f"{path} does not exist") from error
+    except PermissionError as error:
+        raise InputError(f"{path} may not be read: permission is denied") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} can't be read: {error}") from error
+
+
+def sniff_image(head: bytes) -> str | None:
+    """The format that first bytes announce: "jpeg", "png", "tiff", "webp", "heif", "gif", "ppm" or None."""
+    if head.startswith(b"\xff\xd8\xff"):
+        return "jpeg"
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "png"
+    if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return "tiff"
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "webp"
+    if head[:6] in (b"GIF87a", b"GIF89a"):
+        return "gif"
+    if head[4:8] == b"ftyp" and head[8:12] in _HEIF_BRANDS:
+        return "heif"
+    if head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace():
+        return "ppm"
+    return None

@@ -1,0 +1,80 @@
+"""Carries a `tiny` recipe out: photos in, checkpoint, log and weights out."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from unfade.backbones.tiny_weights import load_tiny, save_tiny
+from unfade.core import UsageError
+from unfade.recipes.tiny import RECIPES
+from unfade.training.photos import load_photos
+from unfade.training.team import Team, work_together
+from unfade.training.tiny import TinyRun, TinyTrainer, shortened
+from unfade.version import __version__
+
+
+def run_tiny(
+    photos: Sequence[Path],
+    folder: Path,
+    *,
+    recipe: str = "cpu",
+    steps: int | None = None,
+    until: int | None = None,
+    start: Path | None = None,
+    device: str = "cpu",
+    workers: int = 1,
+    report: Callable[[dict[str, Any]], None] | None = None,
+) -> Path:
+    """Trains, or goes on training, and writes the averaged weights; returns their path.
+
+    Args:
+        photos: folders, or one packed file.
+        folder: of the run.
+        recipe: a name in `RECIPES`.
+        steps: instead of the recipe's own number.
+        until: stop after this step.
+        start: weights to begin from, where the folder has no checkpoint yet.
+        device: "cpu" or "cuda".
+        workers: processes that share each batch, best one a CPU core; a single one takes all cores.
+        report: told every line of the log; must be importable where there are several workers.
+
+    Raises:
+        UsageError: the recipe or device is unknown.
+        InputError: the photos can't be read, or the folder holds another network's checkpoint.
+    """
+    if recipe not in RECIPES:
+        raise UsageError(f"unknown recipe {recipe!r}; there is {', '.join(RECIPES)}")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("this machine has no cuda device that PyTorch can use; train with --device cpu")
+    run = RECIPES[recipe]()
+    if steps is not None:
+        run = shortened(run, steps)
+    work_together(workers, _train, run, list(photos), folder, device, until, start, report)
+    return folder / "tiny.safetensors"
+
+
+def _train(
+    team: Team,
+    run: TinyRun,
+    photos: list[Path],
+    folder: Path,
+    device: str,
+    until: int | None,
+    start: Path | None,
+    report: Callable[[dict[str, Any]], None] | None,
+) -> None:
+    trainer = TinyTrainer(run, load_photos(photos), folder, device, team)
+    if not trainer.resume() and start is not None:
+        trainer.start_from(load_tiny(start).model)
+    trainer.run(until, report)
+    if team.leads:
+        notes = {
+            "software": f"unfade {__version__}",
+            "steps": str(trainer.step),
+            "run": json.dumps(asdict(run)),
+        }
+        save_tiny(trainer.model, trainer.average, folder / "tiny.safetensors", notes)

@@ -1,0 +1,50 @@
+"""How the embedded model is trained.
+
+    unfade train tiny --photos ../shared/data/photos --runs runs/tiny
+
+takes about 100 minutes on two cores with avx512_bf16, and goes on where it stopped when started again. The
+numbers that came out, with the commit that measured them, are in `benchmarks/results/quality.json` and in the
+model card beside the weights.
+"""
+
+from unfade.training.tiny import TinyRun
+
+
+def tiny_cpu() -> TinyRun:
+    """From nothing on two CPU cores: 16,000 steps, crops of 96 and then 144 pixels.
+
+    Command: `unfade train tiny --photos DIR...`. Hardware: 2 cores, avx512_bf16 (about 3.5 steps a second).
+    Expected: see the table in `src/unfade/backbones/weights/README.md`.
+    """
+    return TinyRun(steps=16_000)
+
+
+def tiny_gpu(steps: int = 60_000) -> TinyRun:
+    """On from given weights on one GPU: large batches, crops up to 192 pixels.
+
+    Command: `make gpu-train`. Expected: not measured yet; no GPU has been lent for it.
+    """
+    return TinyRun(
+        steps=steps,
+        stages=((0.5, 128, 64), (0.5, 192, 32)),
+        lr=1e-3,
+        warmup=500,
+        held_out=24,
+        validate_every=5000,
+        checkpoint_every=2500,
+    )
+
+
+def tiny_smoke() -> TinyRun:
+    """A few steps of everything, for tests and for machines where only the plumbing is to be tried."""
+    return TinyRun(
+        steps=4,
+        stages=((0.5, 32, 8), (0.5, 40, 8)),
+        warmup=1,
+        held_out=2,
+        validate_every=4,
+        checkpoint_every=2,
+    )
+
+
+RECIPES = {"cpu": tiny_cpu, "gpu": tiny_gpu, "smoke": tiny_smoke}

@@ -1,0 +1,1 @@
+"""From a clip and a wish to a restoration, with any backbone."""

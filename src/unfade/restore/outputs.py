@@ -1,0 +1,245 @@
+"""Where every result goes, decided before any work starts, so that nothing is replaced by surprise.
+
+Knows names only: it reads no pixel, and of a file's content only the first bytes where its name says nothing.
+"""
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from unfade.core import InputError, UsageError
+from unfade.media.image_writer import SUFFIXES
+from unfade.media.source import read_head, sniff_image
+
+# Extensions that are read but not written, and what is written instead.
+FALLBACKS = {".heic": ".avif", ".heif": ".avif", ".hif": ".avif", ".jfif": ".jpg"}
+FOOTAGE = frozenset(
+    {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".mts", ".m2ts", ".wmv"}
+)
+_EXTENSIONS = {
+    "jpeg": ".jpg", "png": ".png", "tiff": ".tif", "webp": ".webp",
+    "heif": ".avif", "gif": ".gif", "ppm": ".ppm",
+}  # fmt: skip
+_ALIASES = {"jpg": "jpeg", "tif": "tiff", "avif": "heif"}
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One photo to restore and everything that will be written for it.
+
+    Attributes:
+        input: the photo.
+        output: the restored image, written last: where it exists, the other files are complete.
+        film, sheet: of the way there, or None.
+        frames_folder: for the single frames, or None.
+    """
+
+    input: Path
+    output: Path
+    film: Path | None = None
+    sheet: Path | None = None
+    frames_folder: Path | None = None
+
+    def targets(self) -> list[Path]:
+        """All paths this job writes."""
+        extras = (self.film, self.sheet, self.frames_folder)
+        return [self.output, *(path for path in extras if path is not None)]
+
+
+@dataclass(frozen=True, slots=True)
+class JobList:
+    """Jobs in a fixed order, and how many files of folders were passed over because they aren't images."""
+
+    jobs: tuple[Job, ...]
+    ignored: int = 0
+
+
+def plan_jobs(
+    inputs: Sequence[Path | str],
+    output: Path | str | None = None,
+    *,
+    format: str | None = None,
+    film: bool = False,
+    sheet: bool = False,
+    frames: bool = False,
+    recursive: bool = False,
+) -> JobList:
+    """What is to be written for files and folders.
+
+    Without `output` a file's result is `{stem}_unfaded{ext}` beside it, and a folder's results keep their
+    names in `{folder}_unfaded` beside the folder. With `output`, one file goes to that file if the path has
+    an extension; everything else goes into that folder under its own name.
+
+    Args:
+        inputs: files and folders. A file that doesn't exist is a job too: it fails when its turn comes.
+        output: file or folder; a trailing slash always means a folder.
+        format: of the results, e.g. "png"; by default that of the input's extension (HEIC becomes AVIF).
+        film, sheet, frames: also plan `{stem}.mp4`, `{stem}_sheet.png`, `{stem}_frames/` beside the output.
+        recursive: take folders inside folders too, and keep the tree.
+
+    Raises:
+        UsageError: two results would share a path, one would replace an input, or the format can't be
+            written.
+        InputError: a folder holds no images or can't be listed.
+    """
+    if not inputs:
+        raise UsageError("nothing to restore was named; give a photo or a folder")
+    extension = extension_of(format) if format else None
+    planned: dict[tuple[str, str], Job] = {}
+    ignored = 0
+    for source in map(Path, inputs):
+        if source.is_dir():
+            base = Path(output) if output is not None else _beside(source)
+            photos, passed_over = photos_in(source, recursive, skip=base)
+            ignored += passed_over
+            pairs = [
+                (photo, base / photo.relative_to(source).with_suffix(_extension(photo, extension)))
+                for photo in photos
+            ]
+        elif output is not None and len(inputs) == 1 and _names_a_file(output):
+            pairs = [(source, _checked(Path(output), format))]
+        else:
+            suffix = _extension(source, extension)
+            name = f"{source.stem}_unfaded{suffix}" if output is None else f"{source.stem}{suffix}"
+            pairs = [(source, (source.parent if output is None else Path(output)) / name)]
+        for photo, target in pairs:
+            # One photo named twice (say, by two patterns) is one job.
+            planned[_key(photo), _key(target)] = _job(photo, target, film, sheet, frames)
+    jobs = tuple(planned.values())
+    check_distinct((job.input, job.targets()) for job in jobs)
+    return JobList(jobs, ignored)
+
+
+def photos_in(folder: Path, recursive: bool, skip: Path | None = None) -> tuple[list[Path], int]:
+    """The photos of a folder by extension, sorted, and the number of other files in it.
+
+    Hidden files count among the others, hidden folders and `skip` (where the results go) are not entered.
+
+    Raises:
+        InputError: there is no photo, or a folder can't be listed.
+    """
+
+    def unreadable(error: OSError) -> None:
+        raise InputError(
+            f"{error.filename} can't be listed: {(error.strerror or str(error)).lower()}"
+        ) from error
+
+    avoided = None if skip is None else _key(skip)
+    photos: list[Path] = []
+    others = 0
+    for root, folders, files in os.walk(folder, onerror=unreadable):
+        inside = [name for name in folders if not name.startswith(".") and _key(Path(root, name)) != avoided]
+        folders[:] = sorted(inside) if recursive else []
+        for name in files:
+            suffix = Path(name).suffix.lower()
+            if not name.startswith(".") and (suffix in SUFFIXES or suffix in FALLBACKS):
+                photos.append(Path(root, name))
+            else:
+                others += 1
+    if not photos:
+        hint = "" if recursive else "; add --recursive to look into its folders"
+        raise InputError(f"{folder} holds no images{hint}")
+    return sorted(photos, key=lambda photo: photo.relative_to(folder).as_posix()), others
+
+
+def extension_of(format: str) -> str:
+    """The extension that stands for a format, e.g. ".jpg" for "jpeg".
+
+    Raises:
+        UsageError: the format can't be written.
+    """
+    name = format.lower().removeprefix(".")
+    name = _ALIASES.get(name, name)
+    if name not in _EXTENSIONS:
+        raise UsageError(
+            f"images can't be written as {format!r}; choose one of {', '.join(_EXTENSIONS)} (heif means AVIF)"
+        )
+    return _EXTENSIONS[name]
+
+
+def check_distinct(plans: Iterable[tuple[Path, Sequence[Path]]]) -> None:
+    """Sees to it that no input is a target and no target is written twice.
+
+    Raises:
+        UsageError: one is; the message names both.
+    """
+    planned = list(plans)
+    sources = {_key(source): source for source, _ in planned}
+    taken: dict[str, Path] = {}
+    for source, targets in planned:
+        for target in targets:
+            key = _key(target)
+            if key in sources:
+                raise UsageError(f"{target} would replace the input {sources[key]}; choose another output")
+            if key in taken:
+                raise UsageError(
+                    f"{taken[key]} and {source} would both be written to {target}; "
+                    "give them different output folders"
+                )
+            taken[key] = source
+
+
+def _job(photo: Path, target: Path, film: bool, sheet: bool, frames: bool) -> Job:
+    return Job(
+        photo,
+        target,
+        target.with_name(f"{target.stem}.mp4") if film else None,
+        target.with_name(f"{target.stem}_sheet.png") if sheet else None,
+        target.with_name(f"{target.stem}_frames") if frames else None,
+    )
+
+
+def _beside(folder: Path) -> Path:
+    whole = folder.resolve()
+    if not whole.name:
+        raise UsageError(f"{folder} has no place beside it; name an output folder with -o")
+    return (folder.parent if folder.name not in ("", "..") else whole.parent) / f"{whole.name}_unfaded"
+
+
+def _names_a_file(output: Path | str) -> bool:
+    path = Path(output)
+    ends_as_folder = str(output).endswith(tuple(_separators()))
+    return bool(path.suffix) and not ends_as_folder and not path.is_dir()
+
+
+def _separators() -> Iterator[str]:
+    yield os.sep
+    if os.altsep:
+        yield os.altsep
+
+
+def _checked(output: Path, format: str | None) -> Path:
+    suffix = output.suffix.lower()
+    if suffix in FALLBACKS:
+        raise UsageError(f"{output} can't be written: choose {FALLBACKS[suffix]} instead of {suffix}")
+    if suffix not in SUFFIXES:
+        raise UsageError(f"{output} has no known image extension; choose one of {', '.join(SUFFIXES)}")
+    if format and SUFFIXES[suffix] != SUFFIXES[extension_of(format)]:
+        raise UsageError(
+            f"{output} and the output format {format} contradict each other; leave one of them out"
+        )
+    return output
+
+
+def _extension(photo: Path, wanted: str | None) -> str:
+    """The extension of the result: as wanted, else the photo's own, else what its content asks for."""
+    suffix = photo.suffix.lower()
+    if wanted is not None:
+        return photo.suffix if SUFFIXES.get(suffix) == SUFFIXES[wanted] else wanted
+    if suffix in SUFFIXES:
+        return photo.suffix
+    if suffix in FALLBACKS:
+        return FALLBACKS[suffix]
+    try:
+        format = sniff_image(read_head(photo))
+    except InputError:
+        format = None
+    return _EXTENSIONS[format or "png"]
+
+
+def _key(path: Path) -> str:
+    """What two names of one file have in common."""
+    key = os.path.normcase(os.path.realpath(path))
+    return key.casefold() if sys.platform == "darwin" else key

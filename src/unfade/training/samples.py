@@ -1,0 +1,150 @@
+"""Training samples for `tiny`: crops and whole-photo thumbnails under one drawn degradation, with a prompt."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unfade.degrade import FOUNDIR, SINGLE, UNSEEN, View, draw_composition
+from unfade.degrade.composition import Kinds
+from unfade.degrade.resample import resize
+from unfade.prompts import goal_sentence
+from unfade.training.photos import Photos
+
+# (share, kinds): single tasks that are tested on their own, then all FoundIR groups alike.
+SINGLES: tuple[tuple[float, str | None], ...] = (
+    (0.13, "gaussian-noise"),
+    (0.13, "downsample"),
+    (0.10, "jpeg"),
+    (0.05, "motion-blur"),
+    (0.04, "defocus"),
+    (0.02, "gaussian-blur"),
+    (0.08, "lowlight"),
+    (0.05, None),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A batch.
+
+    Attributes:
+        degraded, clean: `[B, 3, S, S]` in [0, 1], both rounded to 8 bits as files would be.
+        thumbnail: the degraded whole photo, `[B, 3, 32, 32]`.
+        prompts: one a sample, mostly None.
+    """
+
+    degraded: Tensor
+    clean: Tensor
+    thumbnail: Tensor
+    prompts: list[str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How samples are drawn.
+
+    Attributes:
+        crop: side of a crop.
+        batch: samples at once.
+        together: samples that share the kind of degradation (never its parameters).
+        prompted: share of samples that carry a prompt.
+        reduced: share of crops taken from a photo reduced by up to 2, for detail sharper than the camera's.
+    """
+
+    crop: int = 96
+    batch: int = 16
+    together: int = 4
+    prompted: float = 0.35
+    reduced: float = 0.3
+
+
+def draw_kinds(dice: random.Random) -> Kinds:
+    """The kinds of degradation of a few samples; never one of the unseen."""
+    throw = dice.random()
+    for share, name in SINGLES:
+        throw -= share
+        if throw < 0:
+            return SINGLE[name] if name else ()
+    kinds = dice.choice(list(FOUNDIR.values()))
+    if UNSEEN.intersection(kinds):
+        raise AssertionError("an unseen degradation must not be trained on")
+    return kinds
+
+
+def _window(
+    photos: Photos, index: int, crop: int, reduced: bool, dice: random.Random
+) -> tuple[Tensor, list[float]]:
+    """A crop uint8 `[3, S, S]` and where it lies (top, left, height, width, photo height, photo width)."""
+    photo = photos[index]
+    height, width = photo.shape[1:]
+    side = crop
+    if reduced:
+        side = dice.randint(crop, max(crop, min(2 * crop, height, width)))
+    side = min(side, height, width)
+    top, left = dice.randint(0, height - side), dice.randint(0, width - side)
+    window = photo[:, top : top + side, left : left + side]
+    if side != crop:
+        window = resize(window[None] / 255, crop, crop)[0].clamp(0, 1).mul(255).round().to(torch.uint8)
+    scale = crop / side
+    return window, [top * scale, left * scale, crop, crop, height * scale, width * scale]
+
+
+def _turned(
+    window: Tensor, thumbnail: Tensor, place: list[float], turn: int
+) -> tuple[Tensor, Tensor, list[float]]:
+    """One of the eight flips and quarter turns, applied to pixels, thumbnail and place alike."""
+    top, left, height, width, photo_height, photo_width = place
+    if turn & 1:
+        window, thumbnail, left = window.flip(2), thumbnail.flip(2), photo_width - left - width
+    if turn & 2:
+        window, thumbnail, top = window.flip(1), thumbnail.flip(1), photo_height - top - height
+    if turn & 4:
+        window, thumbnail = window.transpose(1, 2), thumbnail.transpose(1, 2)
+        top, left, photo_height, photo_width = left, top, photo_width, photo_height
+    return window, thumbnail, [top, left, height, width, photo_height, photo_width]
+
+
+def draw_sample(
+    photos: Photos,
+    recipe: Recipe,
+    dice: random.Random,
+    generator: torch.Generator,
+    kinds: Sequence[Kinds] | None = None,
+) -> Sample:
+    """One batch; everything random comes from `dice` (choices) and `generator` (fields and parameters).
+
+    Args:
+        photos: where the crops come from.
+        recipe: sizes and shares.
+        dice, generator: the generator's device is where the degradation is computed.
+        kinds: one per group of `recipe.together` samples; drawn if left out.
+    """
+    device = generator.device
+    parts: list[tuple[Tensor, Tensor, Tensor]] = []
+    prompts: list[str | None] = []
+    for group in range(recipe.batch // recipe.together):
+        windows, thumbnails, places = [], [], []
+        for _ in range(recipe.together):
+            index = dice.randrange(len(photos))
+            window, place = _window(photos, index, recipe.crop, dice.random() < recipe.reduced, dice)
+            window, thumbnail, place = _turned(window, photos.thumbnails[index], place, dice.randrange(8))
+            windows.append(window)
+            thumbnails.append(thumbnail)
+            places.append(place)
+        clean = torch.stack(windows).to(device) / 255
+        thumbnail = torch.stack(thumbnails).to(device)
+        chosen = draw_kinds(dice) if kinds is None else kinds[group]
+        view = View(*torch.tensor(places, dtype=torch.float32, device=device).unbind(1))
+        whole = View(*(view.top * 0, view.left * 0, *(2 * (view.photo_height, view.photo_width))))
+        shape = (recipe.together, recipe.crop, recipe.crop)
+        composition = draw_composition(chosen, generator, shape, codec="torch")
+        degraded = composition(clean, 1.0, view).mul(255).round().div(255)
+        parts.append((degraded, clean, composition(thumbnail, 1.0, whole)))
+        names = tuple(kind.name for kind in chosen)
+        for _ in range(recipe.together):
+            prompts.append(goal_sentence(names, dice) if dice.random() < recipe.prompted else None)
+    degraded, clean, thumbnail = (torch.cat(column) for column in zip(*parts, strict=True))
+    return Sample(degraded, clean, thumbnail, prompts)

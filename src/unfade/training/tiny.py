@@ -1,0 +1,243 @@
+"""The training loop of `tiny`: one process, bare PyTorch, checkpoints that continue exactly."""
+
+import json
+import math
+import os
+import random
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unfade.backbones.tiny import Tiny, TinyConfig
+from unfade.core import InputError, subseed
+from unfade.training.optimizer import MuonAdamW, split_parameters
+from unfade.training.photos import Photos
+from unfade.training.samples import Recipe, Sample, draw_sample
+from unfade.training.team import Team
+from unfade.training.validation import validate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TinyRun:
+    """A whole training run.
+
+    Attributes:
+        network: sizes of the network.
+        stages: (share of all steps, crop, batch), from coarse to fine.
+        steps: in total.
+        lr, warmup, weight_decay: peak rate, steps to reach it, decoupled decay; the rate falls as a cosine to 0.
+        ema: decay of the averaged weights, which are the ones shipped.
+        refine: share of steps that also learn from the network's own answer at a later tau.
+        floor: what is added to the input's error in the loss, as a root mean square.
+        held_out: photos kept for validation.
+        seed: of everything random.
+        validate_every, checkpoint_every: steps.
+    """
+
+    network: TinyConfig = field(default_factory=TinyConfig)
+    stages: tuple[tuple[float, int, int], ...] = ((0.6, 96, 16), (0.4, 144, 8))
+    steps: int = 20000
+    lr: float = 1e-3
+    warmup: int = 300
+    weight_decay: float = 0.01
+    ema: float = 0.999
+    refine: float = 0.15
+    floor: float = 0.02
+    held_out: int = 24
+    seed: int = 0
+    validate_every: int = 1000
+    checkpoint_every: int = 250
+
+    def stage(self, step: int) -> Recipe:
+        """The recipe of samples at a step."""
+        passed = 0.0
+        for share, crop, batch in self.stages:
+            passed += share
+            if step < passed * self.steps:
+                return Recipe(crop=crop, batch=batch)
+        return Recipe(crop=self.stages[-1][1], batch=self.stages[-1][2])
+
+    def rate(self, step: int) -> float:
+        """The learning rate at a step."""
+        warm = min(1.0, (step + 1) / max(1, self.warmup))
+        return self.lr * warm * 0.5 * (1 + math.cos(math.pi * step / self.steps))
+
+
+def relative_error(predicted: Tensor, clean: Tensor, degraded: Tensor, floor: float) -> Tensor:
+    """The share of the input's root-mean-square error that is left, averaged over samples.
+
+    Every task weighs alike, whatever the size of its error: a noisy photo of 20 dB and a compressed one of
+    30 dB both start at 1.
+    """
+    left = ((predicted - clean) ** 2).mean((1, 2, 3))
+    found = ((degraded - clean) ** 2).mean((1, 2, 3))
+    return (torch.sqrt(left + 1e-6) / (torch.sqrt(found) + floor)).mean()
+
+
+class TinyTrainer:
+    """Owns the state of a run: network, average, optimizer, dice. `run()` goes on from wherever it stands."""
+
+    def __init__(
+        self, run: TinyRun, photos: Photos, folder: Path, device: str = "cpu", team: Team | None = None
+    ) -> None:
+        self.plan = run
+        self.team = team or Team()
+        self.folder = folder
+        self.device = torch.device(device)
+        self.photos, self.held_out = photos.split(run.held_out)
+        torch.manual_seed(subseed(run.seed, "weights") % 2**32)
+        self.model = Tiny(run.network).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+        self.optimizer = MuonAdamW(*split_parameters(self.model), lr=run.lr, weight_decay=run.weight_decay)
+        self.dice = random.Random(subseed(run.seed, "dice", self.team.rank))
+        self.generator = torch.Generator(self.device).manual_seed(subseed(run.seed, "fields", self.team.rank))
+        self.step = 0
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "checkpoint.pt"
+
+    def state(self) -> dict[str, Any]:
+        """Everything needed to go on as if never stopped."""
+        return {
+            "plan": asdict(self.plan),
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "average": self.average,
+            "optimizer": self.optimizer.state_dict(),
+            "dice": self.team.gather((self.dice.getstate(), self.generator.get_state())),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Takes up a state saved by `state()`; exact with a team of the same size.
+
+        Raises:
+            InputError: the state belongs to another network.
+        """
+        if state["plan"]["network"] != asdict(self.plan.network):
+            raise InputError(
+                f"the checkpoint in {self.folder} is of another network; choose another folder with --runs"
+            )
+        self.step = state["step"]
+        self.model.load_state_dict(state["model"])
+        self.average = {name: value.to(self.device) for name, value in state["average"].items()}
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.team.rank < len(state["dice"]):
+            (version, internal, gauss), fields = state["dice"][self.team.rank]
+            self.dice.setstate((version, tuple(internal), gauss))
+            self.generator.set_state(fields.cpu())
+
+    def resume(self) -> bool:
+        """Takes up the folder's checkpoint, if there is one."""
+        if not self.checkpoint.exists():
+            return False
+        self.load_state(torch.load(self.checkpoint, map_location="cpu", weights_only=True))
+        return True
+
+    def start_from(self, model: Tiny) -> None:
+        """Takes over another network's weights as they are; everything else stays at the beginning.
+
+        Raises:
+            InputError: it is of another configuration.
+        """
+        if model.config != self.plan.network:
+            raise InputError("the weights to start from are of another network than the recipe's")
+        self.model.load_state_dict(model.state_dict())
+        self.average = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+
+    def save(self) -> None:
+        """Writes the checkpoint atomically; called by the whole team, done by its leader."""
+        state = self.state()
+        if not self.team.leads:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        temporary = self.checkpoint.with_name(".checkpoint.partial")
+        torch.save(state, temporary)
+        os.replace(temporary, self.checkpoint)
+
+    def averaged(self) -> Tiny:
+        """The network with averaged weights, for evaluation."""
+        model = Tiny(self.plan.network).to(self.device)
+        model.load_state_dict(self.average)
+        return model.eval()
+
+    def _loss(self, sample: Sample) -> Tensor:
+        batch = sample.degraded.shape[0]
+        degraded = sample.degraded.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            context = self.model.context(sample.thumbnail, sample.prompts)
+            start = torch.zeros(batch, device=self.device)
+            predicted = self.model(degraded, start, degraded, context)
+            loss = relative_error(predicted, sample.clean, degraded, self.plan.floor)
+            if self.dice.random() < self.plan.refine:
+                tau = torch.rand(batch, generator=self.generator, device=self.device) * 0.9 + 0.05
+                earlier = predicted.detach().clamp(0, 1)
+                state = torch.lerp(degraded, earlier, tau[:, None, None, None])
+                again = self.model(state, tau, degraded, context)
+                loss = loss + relative_error(again, sample.clean, degraded, self.plan.floor)
+        return loss
+
+    def train_step(self) -> float:
+        """One update; returns the loss.
+
+        Raises:
+            FloatingPointError: the loss is not finite; the state is as before the step.
+        """
+        stage = self.plan.stage(self.step)
+        stage = replace(stage, batch=stage.batch // self.team.size)
+        loss = self._loss(draw_sample(self.photos, stage, self.dice, self.generator))
+        shared = float(self.team.mean(loss.detach().clone()))
+        if not math.isfinite(shared):
+            raise FloatingPointError(f"the loss is {shared} at step {self.step}; lower the learning rate")
+        loss.backward()
+        self.team.mean_gradients(self.model.parameters())
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.plan.rate(self.step)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        decay = min(self.plan.ema, (1 + self.step) / (10 + self.step))
+        for name, value in self.model.state_dict().items():
+            self.average[name].lerp_(value, 1 - decay)
+        self.step += 1
+        return shared
+
+    def run(self, until: int | None = None, report: Callable[[dict[str, Any]], None] | None = None) -> None:
+        """Trains to the end of the plan, or to step `until`; checkpoints and logs on the way."""
+        end = min(until or self.plan.steps, self.plan.steps)
+        recent: list[float] = []
+        begun = time.perf_counter()
+        while self.step < end:
+            recent.append(self.train_step())
+            last = self.step == end
+            if (self.step % 100 == 0 or last) and self.team.leads:
+                seconds = time.perf_counter() - begun
+                row: dict[str, Any] = {
+                    "step": self.step,
+                    "loss": round(sum(recent) / len(recent), 5),
+                    "rate": round(self.plan.rate(self.step - 1), 7),
+                    "seconds": round(seconds, 1),
+                }
+                if self.step % self.plan.validate_every == 0 or last:
+                    row["psnr"] = validate(self.averaged(), self.held_out, self.plan.seed)
+                self._log(row, report)
+                recent, begun = [], time.perf_counter()
+            if self.step % self.plan.checkpoint_every == 0 or last:
+                self.save()
+
+    def _log(self, row: dict[str, Any], report: Callable[[dict[str, Any]], None] | None) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "log.jsonl").open("a") as log:
+            log.write(json.dumps(row) + "\n")
+        if report:
+            report(row)
+
+
+def shortened(run: TinyRun, steps: int) -> TinyRun:
+    """The same run over another number of steps."""
+    return replace(run, steps=steps)

@@ -1,0 +1,60 @@
+"""Being stopped and running out of room, in processes of their own."""
+
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+
+def unignored():
+    """A test run in the background ignores SIGINT, and its children would too."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_stopped_half_way(number, code, start, make_photo, tmp_path, contents):
+    make_photo(tmp_path / "in/a.png")
+    make_photo(tmp_path / "in/b.png", 480, 640)
+    arguments = ["--steps", "200", "--film", "--sheet", "--frames", "2", "--format", "json"]
+    with start(tmp_path / "in", *arguments, preexec_fn=unignored) as process:
+        # The first photo is done, the second one is under way.
+        assert '"status": "done"' in process.stdout.readline()
+        time.sleep(0.3)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == code
+    assert out == ""
+    assert err.count("\n") == 1 and "nothing is half-written" in err
+    assert contents(tmp_path / "in_unfaded") == ["a.mp4", "a.png", "a_sheet.png"]
+
+
+def can_mount(folder):
+    if sys.platform != "linux" or os.geteuid() != 0 or not shutil.which("unshare"):
+        return False
+    tried = ["unshare", "-m", "mount", "-t", "tmpfs", "none", str(folder)]
+    return subprocess.run(tried, capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize("kilobytes", [16, 300])
+def test_a_full_disk_leaves_nothing_behind(kilobytes, model, examples, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if not can_mount(disk):
+        pytest.skip("a full disk takes a small file system of its own, which needs root on Linux")
+    # At 300 KB the film fits and the image does not: the film has to go again.
+    unfade = [sys.executable, "-c", "from unfade.cli import main; main()", "restore", "-n", model]
+    photo = str(examples / "coffee.png")
+    command = [*unfade, photo, "-o", f"{disk}/out.png", "--bit-depth", "16", "--film", "--frames", "2"]
+    mount = f"mount -t tmpfs -o size={kilobytes}k none {disk}"
+    script = f"{mount} && {shlex.join(command)}; code=$?; ls -A {disk}; exit $code"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = ["unshare", "-m", "sh", "-c", script]
+    ended = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert ended.returncode == 4
+    assert ended.stdout == ""
+    assert "the disk is full" in ended.stderr and ended.stderr.count("\n") == 1

@@ -1,0 +1,28 @@
+"""Shared by all rooms: one thread (so that results repeat) and the folders that only some machines have."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def examples() -> Path:
+    """The example photos that ship with the project."""
+    return ROOT / "examples"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Benchmarks, training photos and clips, which aren't on a user's machine."""
+    folder = ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no {folder}: the benchmark and training photos are not on this machine")
+    return folder

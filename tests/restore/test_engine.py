@@ -1,0 +1,138 @@
+"""The engine around a small network of the real class: sizes, tiles, steps, frames, provenance."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from unfade import load
+from unfade.backbones.tiny import Tiny, TinyConfig
+from unfade.backbones.tiny_weights import TinyWeights, save_tiny
+from unfade.core import Clip, InputError, ModelError, Plan, UsageError
+from unfade.media.images import read_image
+from unfade.restore.device import choose_device, choose_dtype, has_fast_bf16
+from unfade.restore.engine import PixelRestorer
+
+
+@pytest.fixture(scope="module")
+def restorer() -> PixelRestorer:
+    torch.manual_seed(0)
+    model = Tiny(TinyConfig(widths=(8, 16, 24), blocks=(1, 1, 1), context=16, buckets=64))
+    for parameter in model.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.02)
+    return PixelRestorer("small", TinyWeights(model.eval(), "0" * 64, {}))
+
+
+def photo(height: int, width: int, frames: int = 1) -> Clip:
+    return Clip(torch.rand(frames, 3, height, width, generator=torch.Generator().manual_seed(height)))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 9), (64, 64), (65, 130)])
+def test_any_size_comes_back_in_its_size(restorer: PixelRestorer, size: tuple[int, int]) -> None:
+    restoration = restorer.restore(photo(*size))
+    assert restoration.result.frames.shape == (1, 3, *size)
+    assert 0 <= float(restoration.result.frames.min())
+    assert float(restoration.result.frames.max()) <= 1
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_tiled_equals_untiled_within_rounding(restorer: PixelRestorer, steps: int) -> None:
+    clip = photo(203, 330)
+    whole = restorer.restore(clip, plan=Plan(tile=0, steps=steps, dtype="fp32"))
+    tiled = restorer.restore(clip, plan=Plan(tile=96, steps=steps, dtype="fp32"))
+    assert restorer.num_tiles(203, 330, Plan(tile=96)) == 12
+    torch.testing.assert_close(tiled.result.frames, whole.result.frames, atol=5e-5, rtol=0)
+    assert whole.provenance["tile"] == "none"
+    assert tiled.provenance["tile"] == "96"
+
+
+def test_the_way_begins_with_the_input_and_has_a_state_for_each_step(restorer: PixelRestorer) -> None:
+    clip = photo(32, 32)
+    way = restorer.restore(clip, steps=4).trajectory
+    assert way.taus == (0, 0.25, 0.5, 0.75, 1)
+    assert way[0] is clip
+    assert len(list(way.film(9))) == 9
+
+
+def test_one_step_makes_a_straight_film(restorer: PixelRestorer) -> None:
+    clip = photo(32, 32)
+    restoration = restorer.restore(clip, steps=1)
+    middle = list(restoration.trajectory.film(9))[4]
+    torch.testing.assert_close(middle.frames, (clip.frames + restoration.result.frames) / 2)
+
+
+def test_every_frame_of_a_clip_is_restored_on_its_own(restorer: PixelRestorer) -> None:
+    clip = photo(24, 40, frames=3)
+    together = restorer.restore(clip).result.frames
+    apart = torch.cat([restorer.restore(Clip(frame)).result.frames for frame in clip.frames.split(1)])
+    assert torch.equal(together, apart)
+
+
+def test_scale_enlarges(restorer: PixelRestorer) -> None:
+    assert restorer.restore(photo(20, 30), scale=3).result.frames.shape == (1, 3, 60, 90)
+
+
+def test_progress_ends_at_one_and_never_falls(restorer: PixelRestorer) -> None:
+    seen: list[float] = []
+    restorer.restore(photo(200, 200), plan=Plan(tile=96, steps=2), progress=seen.append)
+    assert seen == sorted(seen)
+    assert len(seen) == 2 * restorer.num_tiles(200, 200, Plan(tile=96))
+    assert seen[-1] == 1
+
+
+def test_the_prompt_is_read_and_a_blank_one_is_none(restorer: PixelRestorer) -> None:
+    clip = photo(32, 32)
+    blind = restorer.restore(clip)
+    blank = restorer.restore(clip, prompt="  ")
+    asked = restorer.restore(clip, prompt="remove the noise")
+    assert torch.equal(blind.result.frames, blank.result.frames)
+    assert blank.provenance["prompt"] == ""
+    assert not torch.equal(blind.result.frames, asked.result.frames)
+    assert asked.provenance["prompt"] == "remove the noise"
+
+
+def test_the_same_request_gives_the_same_picture(restorer: PixelRestorer) -> None:
+    one, two = (restorer.restore(photo(40, 40), steps=2).result.frames for _ in range(2))
+    assert torch.equal(one, two)
+
+
+def test_wrong_plans_are_told(restorer: PixelRestorer) -> None:
+    with pytest.raises(UsageError, match="scale must be"):
+        restorer.restore(photo(8, 8), scale=9)
+    with pytest.raises(UsageError, match="speed"):
+        restorer.restore(photo(8, 8), speed=9)
+    if not torch.cuda.is_available():
+        with pytest.raises(UsageError, match="no cuda device"):
+            restorer.restore(photo(8, 8), device="cuda")
+
+
+def test_a_path_is_as_good_as_a_clip(restorer: PixelRestorer, examples: Path, tmp_path: Path) -> None:
+    path = examples / "chelsea.png"
+    assert torch.equal(restorer.restore(path).result.frames, restorer.restore(read_image(path)).result.frames)
+    with pytest.raises(InputError):
+        restorer.restore(tmp_path / "absent.png")
+
+
+def test_precision_follows_the_machine() -> None:
+    cpu = torch.device("cpu")
+    assert choose_dtype("fp32", cpu) == torch.float32
+    assert choose_dtype("bf16", cpu) == torch.bfloat16
+    assert (choose_dtype("auto", cpu) == torch.bfloat16) == has_fast_bf16(cpu)
+    assert choose_device("cpu") == cpu
+
+
+def test_models_load_by_name_or_file(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="unknown model 'giant'"):
+        load("giant")
+    with pytest.raises(ModelError, match="no model file"):
+        load(tmp_path / "absent.safetensors")
+    model = Tiny(TinyConfig(widths=(8, 16, 24), blocks=(1, 1, 1), context=16, buckets=64))
+    save_tiny(model, model.state_dict(), tmp_path / "mine.safetensors", {})
+    assert load(tmp_path / "mine.safetensors").restore(photo(8, 8)).provenance["model"] == "mine.safetensors"
+
+
+def test_the_shipped_model_loads_and_fits() -> None:
+    restorer = load("tiny")
+    assert sum(parameter.numel() for parameter in restorer.weights.model.parameters()) <= 8_000_000
+    assert restorer.weights.model.config == TinyConfig()

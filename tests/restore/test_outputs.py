@@ -1,0 +1,163 @@
+"""Naming rules: what is written where."""
+
+from pathlib import Path
+
+import pytest
+
+from unfade.core import InputError, UsageError
+from unfade.restore.outputs import Job, photos_in, plan_jobs
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch):
+    """Empty files: names are all that counts here."""
+    monkeypatch.chdir(tmp_path)
+
+    def grow(*names):
+        for name in names:
+            Path(name).parent.mkdir(parents=True, exist_ok=True)
+            Path(name).write_bytes(b"x")
+        return tmp_path
+
+    return grow
+
+
+def outputs(*arguments, **options):
+    return [str(job.output) for job in plan_jobs(*arguments, **options).jobs]
+
+
+def test_a_file_gets_a_neighbour(tree):
+    tree("in/a.jpg")
+    assert outputs(["in/a.jpg"]) == ["in/a_unfaded.jpg"]
+
+
+def test_every_extra_takes_the_stem_of_the_output(tree):
+    tree("a.jpg")
+    (job,) = plan_jobs(["a.jpg"], "out/b.png", film=True, sheet=True, frames=True).jobs
+    extras = (Path("out/b.mp4"), Path("out/b_sheet.png"), Path("out/b_frames"))
+    assert job == Job(Path("a.jpg"), Path("out/b.png"), *extras)
+    assert job.targets() == [Path("out/b.png"), *extras]
+
+
+@pytest.mark.parametrize(
+    ("name", "result"),
+    [
+        ("a.JPG", "a_unfaded.JPG"),
+        ("a.b.tiff", "a.b_unfaded.tiff"),
+        ("a.heic", "a_unfaded.avif"),
+        ("a.jfif", "a_unfaded.jpg"),
+        ("a.dat", "a_unfaded.png"),
+        ("a", "a_unfaded.png"),
+    ],
+)
+def test_the_extension_follows_the_input(name, result, tree):
+    tree(name)
+    assert outputs([name]) == [result]
+
+
+def test_an_unknown_extension_follows_the_content(tree):
+    tree("a.dat")
+    Path("a.dat").write_bytes(b"\xff\xd8\xff\xe0")
+    assert outputs(["a.dat"]) == ["a_unfaded.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("format", "result"),
+    [
+        ("png", "a_unfaded.png"),
+        ("jpeg", "a_unfaded.jpeg"),
+        ("jpg", "a_unfaded.jpeg"),
+        ("AVIF", "a_unfaded.avif"),
+    ],
+)
+def test_an_output_format_changes_the_extension_only_where_it_must(format, result, tree):
+    tree("a.jpeg")
+    assert outputs(["a.jpeg"], format=format) == [result]
+
+
+def test_what_output_means(tree):
+    tree("a.jpg", "b.jpg", "dir.png/c.jpg")
+    assert outputs(["a.jpg"], "new.png") == ["new.png"]
+    assert outputs(["a.jpg"], "new") == ["new/a.jpg"]
+    assert outputs(["a.jpg"], "new.png/") == ["new.png/a.jpg"]
+    assert outputs(["a.jpg"], "dir.png") == ["dir.png/a.jpg"]
+    assert outputs(["a.jpg", "b.jpg"], "new.png") == ["new.png/a.jpg", "new.png/b.jpg"]
+    assert outputs(["dir.png"], "new.png") == ["new.png/c.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("output", "format"), [("a.heic", None), ("a.bmp", None), ("a.png", "jpeg"), ("out", "bmp")]
+)
+def test_outputs_that_cannot_be_written(output, format, tree):
+    tree("in.jpg")
+    with pytest.raises(UsageError):
+        plan_jobs(["in.jpg"], output, format=format)
+
+
+def test_a_folder_keeps_names_and_tree(tree):
+    tree("in/b.png", "in/a.jpg", "in/.c.jpg", "in/notes.txt", "in/film.mp4", "in/sub/d.webp", "in/.git/e.png")
+    flat = plan_jobs(["in"])
+    assert [str(job.output) for job in flat.jobs] == ["in_unfaded/a.jpg", "in_unfaded/b.png"]
+    assert flat.ignored == 3
+    assert outputs(["in"], recursive=True)[-1] == "in_unfaded/sub/d.webp"
+    assert outputs(["in/"], "out", recursive=True)[-1] == "out/sub/d.webp"
+    assert outputs(["in"], format="png")[0] == "in_unfaded/a.png"
+
+
+def test_the_current_folder_has_a_neighbour_too(tree, monkeypatch):
+    folder = tree("in/a.jpg") / "in"
+    monkeypatch.chdir(folder)
+    assert outputs(["."]) == [str(folder.parent / "in_unfaded/a.jpg")]
+    (folder / "below").mkdir()
+    monkeypatch.chdir(folder / "below")
+    assert outputs([".."]) == [str(folder.parent / "in_unfaded/a.jpg")]
+
+
+def test_the_output_folder_is_not_an_input(tree):
+    tree("in/a.jpg", "in/out/a.jpg")
+    assert outputs(["in"], "in/out", recursive=True) == ["in/out/a.jpg"]
+
+
+def test_a_folder_without_images(tree):
+    tree("in/notes.txt", "in/sub/a.jpg")
+    with pytest.raises(InputError, match="holds no images; add --recursive"):
+        plan_jobs(["in"])
+    assert photos_in(Path("in"), recursive=True) == ([Path("in/sub/a.jpg")], 1)
+
+
+def test_a_missing_file_is_still_a_job(tree):
+    tree()
+    assert outputs(["nowhere.jpg"]) == ["nowhere_unfaded.jpg"]
+
+
+def test_no_inputs():
+    with pytest.raises(UsageError):
+        plan_jobs([])
+
+
+def test_a_photo_named_twice_is_one_job(tree):
+    tree("a.jpg")
+    assert outputs(["a.jpg", "./a.jpg"], "out") == ["out/a.jpg"]
+
+
+def test_no_input_is_ever_a_target(tree):
+    folder = tree("in/a.jpg", "in/a_unfaded.jpg")
+    for arguments in ((["in/a.jpg"], "in/a.jpg"), (["in/a.jpg"], "in/"), (["in"], "in")):
+        with pytest.raises(UsageError, match="would replace the input"):
+            plan_jobs(*arguments)
+    with pytest.raises(UsageError, match="would replace the input"):
+        plan_jobs(["in/a.jpg", "in/a_unfaded.jpg"])
+    Path("link").symlink_to(folder / "in")
+    with pytest.raises(UsageError, match="would replace the input"):
+        plan_jobs(["in/a.jpg"], "link/a.jpg")
+
+
+def test_no_target_is_written_twice(tree):
+    tree("one/a.jpg", "two/a.jpg", "one/a.png")
+    with pytest.raises(UsageError, match=r"one/a\.jpg and two/a\.jpg would both be written to out/a\.jpg"):
+        plan_jobs(["one/a.jpg", "two/a.jpg"], "out")
+    with pytest.raises(UsageError, match=r"would both be written to out/a\.png"):
+        plan_jobs(["one"], "out", format="png")
+    assert len(plan_jobs(["one"], "out").jobs) == 2
+    with pytest.raises(UsageError, match=r"would both be written to out/a\.mp4"):
+        plan_jobs(["one"], "out", film=True)
