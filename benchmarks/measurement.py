@@ -4,6 +4,7 @@ import json
 import math
 import os
 import platform
+import re
 import shlex
 import statistics
 import subprocess
@@ -150,7 +151,15 @@ def write_results(path: Path, figures: dict[str, Any], bars: Sequence[Bar]) -> N
         **figures,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(_finite(document), indent=1, allow_nan=False) + "\n")
+    text = json.dumps(_finite(document), indent=1, allow_nan=False)
+    # A photo's figures on one line: lists of numbers first, then the rows that hold them.
+    text = re.sub(r"\[[^][{}]*\]", _on_one_line, text)
+    text = re.sub(r'\{\s+"image"[^{}]*\}', _on_one_line, text)
+    path.write_text(text + "\n")
+
+
+def _on_one_line(match: re.Match[str]) -> str:
+    return re.sub(r"\s*\n\s*", " ", match[0])
 
 
 def _finite(value: Any) -> Any:

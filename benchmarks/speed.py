@@ -122,7 +122,8 @@ def against_size(model: Restorer, sizes: tuple[float, ...], rounds: int) -> tupl
     )
     costs = [median(values) for values in times.values()]
     figures = {name: {"median": median(values), "all": values} for name, values in times.items()}
-    bar = Bar("dearest over cheapest pixel, 0.25 to 24 MP", max(costs) / min(costs), 1.2, at_most=True)
+    name = f"dearest over cheapest pixel, {sizes[0]:g} to {sizes[-1]:g} MP"
+    bar = Bar(name, max(costs) / min(costs), 1.2, at_most=True)
     return {"seconds_per_megapixel_by_size": figures}, [bar]
 
 
@@ -190,7 +191,9 @@ def main() -> int:
     weights = getattr(getattr(model, "weights", None), "sha256", None)
     threads = {"torch": torch.get_num_threads(), "opencv": cv2.getNumThreads()}
     write_results(
-        asked.output, {"model": asked.model, "weights": weights, "threads": threads, **figures}, bars
+        asked.output,
+        {"model": Path(asked.model).name, "weights": weights, "threads": threads, **figures},
+        bars,
     )
     print(f"written: {asked.output}")
     return 1 if asked.strict and any(bar.passed is False for bar in bars) else 0

@@ -235,10 +235,10 @@ def test_a_dry_run_checks_headers_and_writes_nothing(restore, make_photo, tmp_pa
     make_photo(tmp_path / "in/a.png", 160, 130)
     (tmp_path / "in/bad.png").write_text("not a photo")
     before = contents(tmp_path)
-    ended = restore(tmp_path / "in", "--dry-run", "--film", "--scale", "2", "--tile", "128")
+    ended = restore(tmp_path / "in", "--dry-run", "--film", "--scale", "2", "--tile", "256")
     assert ended.code == 5
     assert "in_unfaded/a.png" in ended.out and "in_unfaded/a.mp4" in ended.out
-    assert "260 x 320, 9 tile(s)" in ended.out and "about" in ended.out
+    assert "260 x 320, 4 tile(s)" in ended.out and "about" in ended.out
     assert "bad.png is not an image" in ended.err
     assert contents(tmp_path) == before
 

@@ -98,3 +98,12 @@ def test_a_halo_as_wide_as_the_reach_hides_the_tiles_and_a_smaller_one_does_not(
     whole = local(x, 0, truth)
     torch.testing.assert_close(tiled(local, 16, 8, 8)(x, 0, truth), whole)
     assert not torch.allclose(tiled(local, 16, 0, 8)(x, 0, truth), whole)
+
+
+def test_only_the_ends_are_kept_on_request() -> None:
+    lq, hq = torch.rand(1, 3, 8, 8), torch.rand(1, 3, 8, 8)
+    whole = bridge(perfect, lq, Truth(hq), 4)[1]
+    taus, states = bridge(perfect, lq, Truth(hq), 4, keep=False)
+    assert taus == (0.0, 1.0)
+    assert states[0] is lq
+    assert torch.equal(states[1], whole[-1])

@@ -224,3 +224,10 @@ def test_memory_stays_near_the_result(tmp_path: Path) -> None:
     assert refusal < 16
     assert reading < megabytes + 64
     assert writing < megabytes / 4 + 64
+
+
+def test_a_name_that_is_not_utf_8_is_told(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"caf\xe9.png")
+    path.write_bytes(b"whatever")
+    with pytest.raises(InputError, match="not UTF-8"):
+        probe_image(path)

@@ -42,6 +42,8 @@ class Plan:
         seed: of every random draw.
         device, dtype: where and in what precision; "auto" takes the fastest safe choice.
         tile: side of a tile in pixels, 0 for none, "auto" to choose from the size.
+        keep: whether states between degraded and restored are kept for a film; without them a restoration in
+            many steps takes no more memory than one in a single step.
 
     Raises:
         ValueError: a value is out of range.
@@ -54,6 +56,7 @@ class Plan:
     device: Device = "auto"
     dtype: Dtype = "auto"
     tile: int | Literal["auto"] = "auto"
+    keep: bool = True
 
     def __post_init__(self) -> None:
         if not 1 <= self.steps <= 1000:

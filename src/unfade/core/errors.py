@@ -9,7 +9,7 @@
 | 4 | an output can't be written: folder missing or read-only, disk full, file exists |
 | 5 | several files were asked for and some of them failed |
 | 6 | a model is unknown, missing, damaged or unsafe to load |
-| 130 | interrupted (Ctrl-C); nothing half-written is left behind |
+| 130 | interrupted (Ctrl-C; 143 when terminated); nothing half-written is left behind |
 """
 
 from typing import ClassVar

@@ -45,7 +45,7 @@ def line_kernels(length: Tensor, angle: Tensor) -> Tensor:
     half = (length - 1).clamp_min(0) / 2
     radius = max(1, math.ceil(float(half.max())))
     down, across = _offsets(radius, length)
-    steps = torch.linspace(-1, 1, 8 * radius + 1, device=length.device)
+    steps = (torch.arange(512, device=length.device) + 0.5) / 256 - 1
     rows = (half * torch.sin(angle))[:, None] * steps
     columns = (half * torch.cos(angle))[:, None] * steps
     # A point spreads over its four neighbours by bilinear weights: hats of width one around every pixel.
@@ -64,11 +64,11 @@ def convolve(x: Tensor, kernels: Tensor) -> Tensor:
     """
     radius = kernels.shape[-1] // 2
     padded = x
-    remaining = radius
-    while remaining > 0:  # a reflection can't be wider than the picture: fold it several times
-        step = min(remaining, padded.shape[2] - 1, padded.shape[3] - 1)
-        padded = functional.pad(padded, (step,) * 4, mode="reflect")
-        remaining -= step
+    for axis in (2, 3):
+        index = torch.arange(-radius, x.shape[axis] + radius, device=x.device)
+        period = max(1, 2 * (x.shape[axis] - 1))  # folded as often as needed: a kernel may exceed the picture
+        folded = index.abs() % period
+        padded = padded.index_select(axis, torch.minimum(folded, period - folded))
     size = (padded.shape[2], padded.shape[3])
     transfer = torch.fft.rfft2(kernels.flip(1, 2), s=size)
     filtered = torch.fft.irfft2(torch.fft.rfft2(padded) * transfer[:, None], s=size)

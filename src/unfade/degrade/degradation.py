@@ -99,7 +99,7 @@ class Degradation(ABC):
             ValueError: severity lies outside [0, 1].
         """
         amount = torch.as_tensor(severity, dtype=x.dtype, device=x.device).expand(x.shape[0])
-        if bool(((amount < 0) | (amount > 1)).any()):
+        if not bool(((amount >= 0) & (amount <= 1)).all()):
             raise ValueError(f"severity must lie in [0, 1], not {severity}")
         if not bool((amount > 0).any()):
             return x

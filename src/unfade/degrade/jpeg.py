@@ -80,10 +80,15 @@ def _torch_round_trip(x: Tensor, quality: Tensor) -> Tensor:
     red_difference = torch.round(128 + 0.5 * red - 0.418688 * green - 0.081312 * blue)
     luma = _quantise(luma, quantisation_table(_LUMA, quality))
     table = quantisation_table(_CHROMA, quality)
+    half = (height + 1) // 2, (width + 1) // 2
     cb, cr = (
-        torch.round(_upsample(_quantise(torch.round(functional.avg_pool2d(plane, 2)), table))) - 128
+        torch.round(
+            _upsample(_quantise(torch.round(functional.avg_pool2d(plane, 2)), table)[:, : half[0], : half[1]])
+        )
+        - 128
         for plane in (blue_difference, red_difference)
     )
+    luma = luma[:, : 2 * half[0], : 2 * half[1]]
     rgb = torch.stack((luma + 1.402 * cr, luma - 0.344136 * cb - 0.714136 * cr, luma + 1.772 * cb), 1)
     return (torch.round(rgb).clamp(0, 255) / 255)[:, :, :height, :width]
 

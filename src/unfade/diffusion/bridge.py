@@ -12,6 +12,7 @@ def bridge(
     degraded: Tensor,
     condition: Condition,
     steps: int = 1,
+    keep: bool = True,
     on_step: Callable[[int], None] | None = None,
 ) -> tuple[tuple[float, ...], tuple[Tensor, ...]]:
     """The states of `steps` equal steps in restoration time.
@@ -25,10 +26,12 @@ def bridge(
         degraded: `[B, 3, H, W]`, the state at tau = 0.
         condition: passed through.
         steps: at least 1.
+        keep: whether the states between the first and the last are wanted.
         on_step: told how many steps are done.
 
     Returns:
-        `steps + 1` restoration times from 0 to 1, and the states there, the first being `degraded` itself.
+        Restoration times from 0 to 1 and the states there, the first being `degraded` itself: `steps + 1` of
+        them, or only the two ends.
 
     Source: InDI (Delbracio and Milanfar 2023, arXiv 2303.11435, eq. 4) with time running towards the clean end.
     """
@@ -36,13 +39,13 @@ def bridge(
         raise ValueError(f"a walk needs at least 1 step, not {steps}")
     taus = tuple(index / steps for index in range(steps + 1))
     states = [degraded]
+    state = degraded
     for index in range(steps):
-        predicted = denoiser(states[-1], taus[index], condition)
-        if index == steps - 1:
-            states.append(predicted)
-        else:
-            share = (taus[index + 1] - taus[index]) / (1 - taus[index])
-            states.append(states[-1].lerp(predicted, share))
+        predicted = denoiser(state, taus[index], condition)
+        share = (taus[index + 1] - taus[index]) / (1 - taus[index])
+        state = predicted if index == steps - 1 else state.lerp(predicted, share)
+        if keep:
+            states.append(state)
         if on_step:
             on_step(index + 1)
-    return taus, tuple(states)
+    return (taus, tuple(states)) if keep else ((0.0, 1.0), (degraded, state))

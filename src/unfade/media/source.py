@@ -14,8 +14,13 @@ def read_head(path: Path) -> bytes:
     """The first 64 bytes of a regular file that is not empty.
 
     Raises:
-        InputError: the path is missing, a folder, a pipe or a device, empty, or may not be read.
+        InputError: the path is missing, a folder, a pipe or a device, empty, not named in UTF-8, or may not
+            be read.
     """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{os.fsencode(path)!r} has a name that is not UTF-8; rename the file") from error
     try:
         status = os.stat(path)
         if stat.S_ISDIR(status.st_mode):

@@ -106,7 +106,7 @@ class PixelRestorer:
         for frame in clip.frames.split(1):
             with torch.inference_mode():
                 context = denoiser.model.context(thumbnail_of(frame).to(device), [prompt])
-            taus, states = bridge(wrapped, frame, TinyCondition(frame, context), plan.steps)
+            taus, states = bridge(wrapped, frame, TinyCondition(frame, context), plan.steps, plan.keep)
             ways.append(states)
         clips = [clip]
         for states in list(zip(*ways, strict=True))[1:]:

@@ -160,7 +160,8 @@ def run_job(
         megapixels = info.width * info.height / 1e6
         clip = read_image(job.input, max_megapixels=filing.max_megapixels)
         _check_alpha(clip, job.output)
-        restoration = restorer.restore(clip, prompt, plan, progress)
+        wants_film = bool(job.film or job.sheet or job.frames_folder)
+        restoration = restorer.restore(clip, prompt, replace(plan, keep=wants_film), progress)
         _write(job, restoration, plan, filing)
     except Exception as error:
         told = _explained(error, job)

@@ -33,21 +33,21 @@ class TinyRun:
         lr, warmup, weight_decay: peak rate, steps to reach it, decoupled decay; the rate falls as a cosine to 0.
         ema: decay of the averaged weights, which are the ones shipped.
         refine: share of steps that also learn from the network's own answer at a later tau.
-        floor: what is added to the input's error in the loss, as a root mean square.
+        floor: root-mean-square error of the input below which a sample counts no more for being easier.
         held_out: photos kept for validation.
         seed: of everything random.
         validate_every, checkpoint_every: steps.
     """
 
     network: TinyConfig = field(default_factory=TinyConfig)
-    stages: tuple[tuple[float, int, int], ...] = ((0.6, 96, 16), (0.4, 144, 8))
+    stages: tuple[tuple[float, int, int], ...] = ((0.6, 96, 24), (0.4, 128, 16))
     steps: int = 20000
-    lr: float = 1e-3
+    lr: float = 8e-4
     warmup: int = 300
     weight_decay: float = 0.01
     ema: float = 0.999
     refine: float = 0.15
-    floor: float = 0.02
+    floor: float = 0.03
     held_out: int = 24
     seed: int = 0
     validate_every: int = 1000
@@ -72,11 +72,13 @@ def relative_error(predicted: Tensor, clean: Tensor, degraded: Tensor, floor: fl
     """The share of the input's root-mean-square error that is left, averaged over samples.
 
     Every task weighs alike, whatever the size of its error: a noisy photo of 20 dB and a compressed one of
-    30 dB both start at 1.
+    30 dB both start at 1. Below `floor` the weight stays as it is, or clean photos, from which the least change
+    is an infinite share, would outweigh all else and teach the network to leave everything alone; for the same
+    reason what is left counts quadratically once it is small (46 dB).
     """
     left = ((predicted - clean) ** 2).mean((1, 2, 3))
     found = ((degraded - clean) ** 2).mean((1, 2, 3))
-    return (torch.sqrt(left + 1e-6) / (torch.sqrt(found) + floor)).mean()
+    return (torch.sqrt(left + 2.5e-5) / torch.sqrt(found).clamp_min(floor)).mean()
 
 
 class TinyTrainer:
