@@ -6,6 +6,7 @@ READY := $(VENV)/.ready
 PHOTOS ?= ../shared/data/photos
 BENCH ?= ../shared/data/bench
 RUNS ?= runs/tiny
+WORKERS ?= 2
 
 .PHONY: demo test check bench train-tiny gpu-train gpu-bench clean
 
@@ -31,17 +32,23 @@ check: $(READY)  ## style, types, architecture
 	$(BIN)/lint-imports
 
 bench: $(READY)  ## quality and speed, into benchmarks/results/
-	$(BIN)/python benchmarks/quality.py --data $(BENCH) --output benchmarks/results/quality.json
-	$(BIN)/python benchmarks/speed.py --output benchmarks/results/speed.json
+	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/quality.py --data $(BENCH) --peers 2
+	$(BIN)/python benchmarks/tables.py
 
 train-tiny: $(READY)  ## train the embedded model, or go on with it, into $(RUNS)
-	$(BIN)/unfade train tiny --photos $(PHOTOS) --runs $(RUNS)
+	$(BIN)/unfade train tiny --photos $(PHOTOS) --runs $(RUNS) --workers $(WORKERS)
 
-gpu-train:  ## continue the shipped model on a GPU with the machine's own bare PyTorch (CPU size without one)
-	PYTHONPATH=src $(PYTHON) -m unfade.recipes.tiny_gpu --photos $(PHOTOS) --output $${OUT:-runs/gpu}
+# A lent GPU machine has its own PyTorch and no registry: where python3 can import torch, it is taken as it is.
+GPU_PYTHON = $(shell $(PYTHON) -c 'import torch' 2>/dev/null && echo $(PYTHON) || echo $(BIN)/python)
+GPU_READY = $(if $(filter $(PYTHON),$(GPU_PYTHON)),,$(READY))
 
-gpu-bench:  ## seconds, memory and share of peak on a GPU (CPU size without one)
-	PYTHONPATH=src $(PYTHON) benchmarks/gpu.py --output $${OUT:-benchmarks/results}
+gpu-train: $(GPU_READY)  ## continue the shipped model on a GPU with bare PyTorch (CPU size without one)
+	PYTHONPATH=src $(GPU_PYTHON) -m unfade.recipes.tiny_gpu --photos $(PHOTOS) --output $${OUT:-runs/gpu}
+
+gpu-bench: $(GPU_READY)  ## seconds, memory and share of peak on a GPU (CPU size without one)
+	PYTHONPATH=src $(GPU_PYTHON) benchmarks/gpu.py --output $${OUT:-benchmarks/results}
 
 clean:
 	rm -rf $(VENV) demo .pytest_cache .ruff_cache

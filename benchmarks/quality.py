@@ -35,7 +35,7 @@ class Case:
         task: what is done.
         photos: the set's folder.
         limit: at most so many photos, 0 for all.
-        psnr, gain: least mean PSNR of the result and least mean gain over the input, in dB.
+        psnr, gain: least mean PSNR of the result and least mean gain over the input, in dB; nothing may get worse.
         known_input: (PSNR, tolerance) of the degraded input in the literature: checks the protocol itself.
         rises: whether the film is expected to rise.
     """
@@ -44,7 +44,7 @@ class Case:
     photos: str
     limit: int = 0
     psnr: float | None = None
-    gain: float | None = None
+    gain: float | None = 0.0
     known_input: tuple[float, float] | None = None
     rises: bool = True
 
@@ -90,7 +90,8 @@ def cases(groups: int) -> list[Case]:
     listed += [Case(composed(name, kinds), "cbsd68", groups) for name, kinds in FOUNDIR.items()]
     listed.append(Case(composed("snow (unseen)", SINGLE["snow"]), "cbsd68", groups))
     clean = (
-        Case(classic("clean"), folder, psnr=36.0, rises=False) for folder in ("set14", "cbsd68", "examples")
+        Case(classic("clean"), folder, psnr=36.0, gain=None, rises=False)
+        for folder in ("set14", "cbsd68", "examples")
     )
     return [*listed, *clean]
 

@@ -46,9 +46,9 @@ def test_the_catalog_tells_the_truth() -> None:
     assert info.halo == model.config.halo
 
 
-def test_a_pixel_reaches_no_farther_than_the_halo() -> None:
+def test_a_pixel_reaches_no_farther_than_declared() -> None:
     model = awake()
-    size = 4 * SMALL.halo
+    size = 4 * SMALL.reach
     x = torch.rand(1, 3, size, size, requires_grad=True)
     context = model.context(torch.rand(1, 3, 32, 32), [None]).detach()
     row = size // 2
@@ -56,7 +56,7 @@ def test_a_pixel_reaches_no_farther_than_the_halo() -> None:
     assert x.grad is not None
     touched = x.grad[0].abs().amax(0).nonzero()
     reach = int((touched - row).abs().max())
-    assert SMALL.halo // 2 <= reach <= SMALL.halo
+    assert SMALL.reach // 2 <= reach <= SMALL.reach
 
 
 @pytest.mark.parametrize("size", [(200, 264), (203, 261)])
@@ -67,7 +67,7 @@ def test_tiles_equal_the_whole(size: tuple[int, int]) -> None:
     context = model.context(thumbnail_of(degraded), ["brighten it"]).detach()
     condition = TinyCondition(degraded, context)
     whole = denoiser(degraded, 0.0, condition)
-    parts = tiled(denoiser, 64, SMALL.halo, 8)(degraded, 0.0, condition)
+    parts = tiled(denoiser, 64, SMALL.reach, 8)(degraded, 0.0, condition)
     torch.testing.assert_close(parts, whole, atol=2e-5, rtol=0)
 
 

@@ -231,3 +231,12 @@ def test_a_name_that_is_not_utf_8_is_told(tmp_path: Path) -> None:
     path.write_bytes(b"whatever")
     with pytest.raises(InputError, match="not UTF-8"):
         probe_image(path)
+
+
+def test_text_that_is_not_utf8_is_no_obstacle(tmp_path: Path) -> None:
+    path, text = tmp_path / "latin.png", b"Caf\xe9\0d\xe9j\xe0 vu"
+    Image.new("RGB", (9, 9), (1, 2, 3)).save(path)
+    data, chunk = path.read_bytes(), b"tEXt" + text
+    chunk = struct.pack(">I", len(text)) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    path.write_bytes(data[:33] + chunk + data[33:])
+    assert _shown(path)[0, 0].tolist() == [1, 2, 3] and read_image(path).metadata.notes == {}

@@ -42,7 +42,7 @@ def test_tiled_equals_untiled_within_rounding(restorer: PixelRestorer, steps: in
     whole = restorer.restore(clip, plan=Plan(tile=0, steps=steps, dtype="fp32"))
     tiled = restorer.restore(clip, plan=Plan(tile=96, steps=steps, dtype="fp32"))
     assert restorer.num_tiles(203, 330, Plan(tile=96)) == 12
-    torch.testing.assert_close(tiled.result.frames, whole.result.frames, atol=5e-5, rtol=0)
+    torch.testing.assert_close(tiled.result.frames, whole.result.frames, atol=1e-3, rtol=0)
     assert whole.provenance["tile"] == "none"
     assert tiled.provenance["tile"] == "96"
 
@@ -130,6 +130,16 @@ def test_models_load_by_name_or_file(tmp_path: Path) -> None:
     model = Tiny(TinyConfig(widths=(8, 16, 24), blocks=(1, 1, 1), context=16, buckets=64))
     save_tiny(model, model.state_dict(), tmp_path / "mine.safetensors", {})
     assert load(tmp_path / "mine.safetensors").restore(photo(8, 8)).provenance["model"] == "mine.safetensors"
+
+
+def test_tiles_of_the_shipped_model_cannot_be_seen(examples: Path) -> None:
+    shipped = load("tiny")
+    clip = read_image(examples / "astronaut.png")
+    noise = 0.1 * torch.randn(clip.frames.shape, generator=torch.Generator().manual_seed(0))
+    clip = clip.with_frames((clip.frames + noise).clamp(0, 1))
+    whole = shipped.restore(clip, tile=0, dtype="fp32").result.frames
+    tiles = shipped.restore(clip, tile=192, dtype="fp32").result.frames
+    assert float((tiles - whole).abs().max()) < 0.01 / 255
 
 
 def test_the_shipped_model_loads_and_fits() -> None:

@@ -1,7 +1,7 @@
 """Photos from files: what a header says, and whole images as clips.
 
-Formats are told by content, and only these decoders are ever called: JPEG, PNG, TIFF, WebP, HEIF (AVIF), GIF,
-netpbm.
+Formats are told by content, and only these decoders are ever called: JPEG, PNG, TIFF, WebP, HEIF (AVIF; HEIC with
+the extra `heic`), GIF, netpbm.
 """
 
 import struct
@@ -13,16 +13,16 @@ import numpy as np
 from unfade.core import Clip, InputError, Metadata
 from unfade.core.clip import Colour
 from unfade.media import colour as colours
-from unfade.media import metadata, netpbm
+from unfade.media import heic, metadata, netpbm
 from unfade.media.image_writer import write_image
 from unfade.media.notes import notes_of_image
 from unfade.media.pixels import Rows, displayed_size, read_planes
-from unfade.media.source import read_head, sniff_image
-from unfade.media.vips import blob_of, first_line, number_of, pyvips
+from unfade.media.source import damaged, read_head, sniff_image
+from unfade.media.vips import FAILURES, blob_of, first_line, number_of, pyvips
 
 __all__ = ["ImageInfo", "probe_image", "read_image", "write_image"]
 
-_KNOWN = "JPEG, PNG, TIFF, WebP, AVIF, GIF, PPM"
+_KNOWN = "JPEG, PNG, TIFF, WebP, AVIF, HEIC, GIF, PPM"
 _UNKNOWN_DENSITY = 1.0
 _HEIF_DEPTHS = (10, 12)
 
@@ -54,8 +54,7 @@ def probe_image(path: Path, max_megapixels: float = 200.0) -> ImageInfo:
 
     Raises:
         InputError: the file is missing, empty, a folder, a pipe or a device, not an image of a known format,
-        or
-            larger than `max_megapixels`.
+            larger than `max_megapixels`, or HEIC without the extra `heic`.
     """
     path = Path(path)
     format, head = _sniff(path)
@@ -83,7 +82,10 @@ def read_image(path: Path, *, max_megapixels: float = 200.0) -> Clip:
     image = _open(path, format, head, max_megapixels)
     info = _info(path, format, image)
     icc = colours.fitting_profile(blob_of(image, "icc-profile-data"), info.colour)
-    prepared, white = _prepare(image, info, icc)
+    pixels = image
+    if format == "heif" and heic.read_boxes(path).needs_extra:
+        pixels = heic.decode(path, image, info.bit_depth)
+    prepared, white = _prepare(pixels, info, icc)
     region = pyvips.Region.new(prepared)
 
     def rows(top: int, count: int) -> np.ndarray:
@@ -97,7 +99,7 @@ def read_image(path: Path, *, max_megapixels: float = 200.0) -> Clip:
         frames, alpha = read_planes(
             rows, image.width, image.height, orientation, num_colours, info.has_alpha, white
         )
-    except pyvips.Error as error:
+    except FAILURES as error:
         raise _damaged(path, error) from error
     return Clip(
         frames,
@@ -123,16 +125,19 @@ def _sniff(path: Path) -> tuple[str, bytes]:
 
 def _open(path: Path, format: str, head: bytes, max_megapixels: float) -> pyvips.Image:
     announced = _announced_size(format, head)
+    if format == "heif":
+        boxes = heic.read_boxes(path)
+        if not boxes.codings:
+            raise InputError(f"{path} can't be read: its HEIF coding is not supported; save it as JPEG")
+        if boxes.needs_extra:
+            heic.require_extra(path)
+        announced = boxes.largest
     if announced is not None:
         _check_size(path, *announced, max_megapixels)
     loader = getattr(pyvips.Image, f"{format}load")
     try:
         image = loader(str(path), access="sequential", fail_on="error")
-    except pyvips.Error as error:
-        if format == "heif" and head[8:12] not in (b"avif", b"avis"):
-            raise InputError(
-                f"{path} can't be read: its HEIC coding is not supported; save it as JPEG"
-            ) from error
+    except FAILURES as error:
         raise _damaged(path, error) from error
     _check_size(path, image.width, image.height, max_megapixels)
     return image
@@ -155,9 +160,8 @@ def _check_size(path: Path, width: int, height: int, max_megapixels: float) -> N
         )
 
 
-def _damaged(path: Path, error: pyvips.Error) -> InputError:
-    reason = first_line(error)
-    return InputError(f"{path} is damaged or cut short and can't be read to its end ({reason})")
+def _damaged(path: Path, error: pyvips.Error | UnicodeDecodeError) -> InputError:
+    return damaged(path, first_line(error))
 
 
 def _info(path: Path, format: str, image: pyvips.Image) -> ImageInfo:

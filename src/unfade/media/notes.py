@@ -8,8 +8,8 @@ from pathlib import Path
 from unfade.core import InputError
 from unfade.media import netpbm
 from unfade.media.metadata import check_notes, notes_of_xmp
-from unfade.media.source import read_head, sniff_image
-from unfade.media.vips import blob_of, pyvips
+from unfade.media.source import damaged, read_head, sniff_image
+from unfade.media.vips import FAILURES, blob_of, fields_of, first_line, pyvips
 
 CONTAINER_TAG = "unfade"
 _COMMENT = re.compile(r"png-comment-\d+-unfade:(.*)", re.DOTALL)
@@ -30,14 +30,14 @@ def read_notes(path: Path) -> dict[str, str]:
         return netpbm.read_comments(path)
     try:
         return notes_of_image(getattr(pyvips.Image, f"{format}load")(str(path), access="sequential"))
-    except pyvips.Error as error:
-        raise InputError(f"{path} is damaged and can't be read") from error
+    except FAILURES as error:
+        raise damaged(path, first_line(error)) from error
 
 
 def notes_of_image(image: pyvips.Image) -> dict[str, str]:
     """The notes in an open image's text chunks or XMP packet."""
     notes = notes_of_xmp(blob_of(image, "xmp-data"))
-    for field in image.get_fields():
+    for field in fields_of(image):
         match = _COMMENT.fullmatch(field)
         if match is not None:
             notes[match[1]] = str(image.get(field))
@@ -68,7 +68,7 @@ def _notes_of_footage(path: Path) -> dict[str, str]:
     from av.error import FFmpegError
 
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), metadata_errors="replace") as container:
             return notes_of_tags(container.metadata)
     except (FFmpegError, OSError) as error:
         raise InputError(f"{path} is neither an image nor a video of a known format") from error

@@ -39,6 +39,12 @@ def read_head(path: Path) -> bytes:
         raise InputError(f"{path} can't be read: {error}") from error
 
 
+def damaged(path: Path, reason: str) -> InputError:
+    """What to raise where a file's pixels can't be had."""
+    reason = " ".join(reason.split()) or "unknown error"
+    return InputError(f"{path} is damaged or cut short and can't be read to its end ({reason})")
+
+
 def sniff_image(head: bytes) -> str | None:
     """The format that first bytes announce: "jpeg", "png", "tiff", "webp", "heif", "gif", "ppm" or None."""
     if head.startswith(b"\xff\xd8\xff"):

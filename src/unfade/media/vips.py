@@ -17,7 +17,13 @@ logging.getLogger("pyvips").addHandler(logging.NullHandler())
 # A cached operation keeps its pixels and its file alive, and would hide that a file has changed.
 pyvips.cache_set_max(0)
 
-__all__ = ["blob_of", "first_line", "number_of", "pyvips", "set_blob"]
+__all__ = ["FAILURES", "blob_of", "fields_of", "first_line", "number_of", "pyvips", "set_blob"]
+
+FAILURES = (pyvips.Error, UnicodeDecodeError)
+"""What pyvips raises for a bad file: the second where libvips quotes bytes of the file that are not UTF-8.
+
+Whoever catches it calls `first_line`, or the quotation would spoil every later message.
+"""
 
 
 def number_of(image: pyvips.Image, field: str, default: int) -> int:
@@ -32,13 +38,34 @@ def blob_of(image: pyvips.Image, field: str) -> bytes | None:
     return None if value is None else bytes(value)
 
 
+def fields_of(image: pyvips.Image) -> list[str]:
+    """The names of all header fields.
+
+    Some contain words of the file, which need not be UTF-8; pyvips' own `get_fields` fails there.
+    """
+    library: Any = pyvips
+    names = library.vips_lib.vips_image_get_fields(image.pointer)
+    fields: list[str] = []
+    while (name := names[len(fields)]) != library.ffi.NULL:
+        fields.append(library.ffi.string(name).decode(errors="replace"))
+        library.glib_lib.g_free(name)
+    library.glib_lib.g_free(names)
+    return fields
+
+
 def set_blob(image: pyvips.Image, field: str, value: bytes) -> None:
     """Add a block of bytes to the header of an image that nobody else uses."""
     block: Any = value
     image.set_type(pyvips.GValue.blob_type, field, block)
 
 
-def first_line(error: pyvips.Error) -> str:
+def first_line(error: pyvips.Error | UnicodeDecodeError) -> str:
     """The first line of what libvips says about a failure, without its operation's name."""
-    lines = [line.strip() for line in str(error.detail or error.message or "").splitlines() if line.strip()]
+    if isinstance(error, UnicodeDecodeError):
+        library: Any = pyvips
+        library.vips_lib.vips_error_clear()
+        text = error.object.decode(errors="replace")
+    else:
+        text = str(error.detail or error.message or "")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[0].split(": ", 1)[-1] if lines else "unknown error"

@@ -22,9 +22,9 @@ from unfade.restore.device import choose_device, choose_dtype
 from unfade.version import __version__
 
 # The largest tile side chosen by "auto" per precision: a tile's activations then stay under half a gigabyte.
-_AUTO_TILE = {torch.bfloat16: 2048, torch.float32: 1408}
+_AUTO_TILE = {torch.bfloat16: 1536, torch.float32: 1088}
 # Up to this many pixels a photo is restored whole.
-_WHOLE = {torch.bfloat16: 4_500_000, torch.float32: 2_200_000}
+_WHOLE = {torch.bfloat16: 2_400_000, torch.float32: 1_200_000}
 
 
 class PixelRestorer:

@@ -16,12 +16,12 @@ from unfade.training.photos import Photos
 # (share, kinds): single tasks that are tested on their own, then all FoundIR groups alike.
 SINGLES: tuple[tuple[float, str | None], ...] = (
     (0.12, "gaussian-noise"),
-    (0.20, "downsample"),
-    (0.14, "jpeg"),
-    (0.07, "motion-blur"),
+    (0.18, "downsample"),
+    (0.13, "jpeg"),
+    (0.14, "motion-blur"),
     (0.05, "defocus"),
     (0.02, "gaussian-blur"),
-    (0.07, "lowlight"),
+    (0.05, "lowlight"),
     (0.03, None),
 )
 
