@@ -13,7 +13,7 @@ WORKERS ?= 2
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	# torch first and pinned: any other way to it brings gigabytes of CUDA to a machine without a GPU.
+	# torch first and by itself: where pip knows a CPU build of the pinned version, it takes that one.
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $(READY)

@@ -3,6 +3,7 @@
     import unfade
     restoration = unfade.load("tiny").restore("old.jpg", prompt="remove the noise", frames=9)
     unfade.write_image(restoration.result, "new.jpg")
+    film = list(restoration.film())  # nine clips, from as degraded to restored
 
 Everything is imported on first use, so that `import unfade` and `unfade --help` stay fast.
 """

@@ -1,12 +1,13 @@
 """`unfade degrade`: the last frame is the truth, the same seed gives the same files, in any order."""
 
 import json
+import weakref
 
 import numpy as np
 import pytest
 import torch
 
-from unfade.core import Clip, generator
+from unfade.core import Clip, OutputError, generator
 from unfade.degrade import draw_composition, named
 from unfade.media.images import probe_image, read_image, write_image
 
@@ -158,6 +159,92 @@ def test_senseless_requests(unfade, folder, make_photo, tmp_path, contents):
     ended = unfade("degrade", folder, "--as", "blur", "-o", tmp_path / "out")
     assert ended.code == 2 and "would both be written to" in ended.err
     assert not (tmp_path / "out").exists()
+
+
+def test_frames_and_pairs_never_share_a_folder(unfade, folder, make_photo, tmp_path):
+    make_photo(folder / "lq.png")
+    ended = unfade("degrade", folder, "--as", "blur", "--write", "frames,pairs", "-o", tmp_path / "out")
+    assert ended.code == 2 and "lq would be written for" in ended.err and "lies in it" in ended.err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("output", "code", "told"),
+    [
+        ("taken.txt", 4, "is a file, but degrade writes a folder"),
+        ("/dev/null", 4, "is a device or a pipe, but degrade writes a folder"),
+        ("coffee.png", 2, "is named like a file, but degrade writes a folder; leave .png off"),
+        ("coffee.mp4", 2, "leave .mp4 off"),
+        ("taken.txt/out", 4, "is a file, not a folder"),
+    ],
+)
+def test_an_output_that_is_no_folder(output, code, told, unfade, folder, tmp_path, monkeypatch, contents):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken.txt").write_text("mine")
+    before = contents(tmp_path)
+    ended = unfade("degrade", folder, "--as", "blur", "-o", output)
+    assert ended.code == code and told in ended.err and ended.err.count("\n") == 1
+    assert contents(tmp_path) == before
+
+
+def test_case_tells_foundirs_blur_from_the_progression(unfade, folder, tmp_path):
+    for name, kinds in (("Blur", "Blur"), ("blur", "blur")):
+        out = tmp_path / f"out {name == 'Blur'}"
+        assert unfade("degrade", folder / "a.png", "--as", name, "--frames", "2", "-o", out).code == 0
+        manifest = json.loads((out / "manifest.json").read_text())
+        drawn = draw_composition(named(kinds), generator(0, "degrade", "a.png"), (1, 48, 64))
+        assert manifest["degradation"] == name
+        assert [row["name"] for row in manifest["photos"][0]["degradations"]] == [
+            part.name for part in drawn.parts
+        ]
+    assert named("Blur") != named("blur")
+    assert "Blur is FoundIR" in " ".join(unfade("degrade", "--help").out.replace("│", " ").split())
+
+
+@pytest.mark.parametrize(
+    ("stop", "code"), [(KeyboardInterrupt(), 130), (SystemExit(143), 143), (OutputError("disk full"), 4)]
+)
+def test_what_cannot_be_finished_is_taken_back(stop, code, unfade, folder, tmp_path, monkeypatch, contents):
+    from unfade.cli import specimens
+
+    real = specimens.write_frames
+
+    def broken(frames, target, **options):
+        if target.name == "a":
+            raise stop
+        return real(frames, target, **options)
+
+    monkeypatch.setattr(specimens, "write_frames", broken)
+    arguments = ["--as", "haze", "--frames", "2", "--write", "frames,pairs,film", "-o", tmp_path / "out"]
+    assert unfade("degrade", folder / "a.png", *arguments).code == code
+    assert not (tmp_path / "out").exists()
+    assert unfade("degrade", folder / "b.jpg", folder / "a.png", *arguments).code == (
+        5 if code == 4 else code
+    )
+    assert contents(tmp_path / "out") == [
+        "b", "b.mp4", "b/0000.png", "b/0001.png", "hq", "hq/b.png", "lq", "lq/b.png", "manifest.json",
+    ]  # fmt: skip
+
+
+def test_frames_are_streamed_not_held(unfade, folder, tmp_path, monkeypatch):
+    from unfade.cli import specimens
+
+    real, alive = specimens.write_frames, []
+
+    def watched(frames, target, **options):
+        def passing():
+            for clip in frames:
+                alive.append(weakref.ref(clip.frames))
+                yield clip
+                del clip
+                assert sum(frame() is not None for frame in alive) <= 2
+
+        return real(passing(), target, **options)
+
+    monkeypatch.setattr(specimens, "write_frames", watched)
+    arguments = ["--as", "haze", "--frames", "6", "-o", tmp_path / "out"]
+    assert unfade("degrade", folder / "a.png", *arguments).code == 0
+    assert len(alive) == 6
 
 
 def test_what_exists_is_kept(unfade, folder, tmp_path):

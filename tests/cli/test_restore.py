@@ -10,7 +10,8 @@ from contextlib import suppress
 import pytest
 import torch
 
-from unfade.media.images import probe_image, read_image
+from unfade.core import Clip
+from unfade.media.images import probe_image, read_image, write_image
 from unfade.media.notes import read_notes
 
 KEYS = [
@@ -23,6 +24,21 @@ KEYS = [
     "settings",
     "outputs",
     "error",
+]
+SETTINGS = [
+    "model",
+    "prompt",
+    "steps",
+    "frames",
+    "scale",
+    "seed",
+    "device",
+    "dtype",
+    "tile",
+    "bit_depth",
+    "quality",
+    "strip_metadata",
+    "output_format",
 ]
 
 
@@ -183,6 +199,49 @@ def test_existing_results_are_refused_skipped_or_replaced(restore, make_photo, t
     assert probe_image(result).format == "png"
 
 
+@pytest.mark.parametrize("left", ["a_unfaded.png", "a_unfaded.mp4"])
+def test_half_of_the_results_is_not_enough_to_skip(left, restore, make_photo, tmp_path, contents):
+    photo = make_photo(tmp_path / "a.png")
+    (tmp_path / left).write_bytes(b"old")
+    arguments = [photo, "--skip-existing", "--film", "--frames", "2", "--format", "json"]
+    ended = restore(*arguments)
+    assert ended.code == 0 and json.loads(ended.out)["status"] == "done"
+    assert contents(tmp_path) == ["a.png", "a_unfaded.mp4", "a_unfaded.png"]
+    assert json.loads(restore(*arguments).out)["status"] == "skipped"
+
+
+def test_a_second_run_over_a_folder_leaves_its_results_alone(restore, make_photo, tmp_path, contents):
+    photo = make_photo(tmp_path / "in/a.png")
+    assert restore(photo, "--sheet", "--frames", "2").code == 0
+    ended = restore(tmp_path / "in")
+    assert ended.code == 0 and ended.err == "1 done, 2 other files ignored\n"
+    assert contents(tmp_path / "in_unfaded") == ["a.png"]
+
+
+@pytest.mark.parametrize(
+    ("output", "code", "told"),
+    [
+        ("/dev/null", 4, "is a device or a pipe"),
+        ("taken", 4, "is a file, not a folder"),
+        ("multi.png", 2, "names one file, but several photos"),
+    ],
+)
+def test_an_output_that_cannot_be_is_told_before_work(
+    output, code, told, restore, make_photo, tmp_path, contents, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken").write_text("mine")
+    photos = [make_photo(tmp_path / "a.png"), make_photo(tmp_path / "b.png")]
+    ended = restore(*photos, "-o", output)
+    assert ended.code == code and told in ended.err and ended.err.count("\n") == 1
+    assert contents(tmp_path) == ["a.png", "b.png", "taken"]
+
+
+def test_help_names_the_extra_for_heic(unfade):
+    text = "".join(unfade("restore", "--help").out.replace("│", " ").split())
+    assert "unfade[heic]" in text
+
+
 def test_a_folder_with_a_bad_file_and_junk(restore, make_photo, tmp_path, contents):
     folder = tmp_path / "old photos"
     for name in ("b.png", "a.jpg", "c ü.png"):
@@ -223,11 +282,15 @@ def test_json_is_one_object_per_file(restore, make_photo, tmp_path):
         assert list(row) == KEYS
         assert list(row["outputs"]) == ["film", "sheet", "frames"]
         assert row["settings"]["frames"] == 2 and row["settings"]["steps"] == 1
+        assert list(row["settings"]) == SETTINGS
+        assert row["settings"]["output_format"] == "png" and row["settings"]["strip_metadata"] is False
     done, failed = rows["done"], rows["failed"]
     assert done["input"] == str(good) and done["output"] == str(tmp_path / "out/good.png")
     assert done["outputs"] == {"film": str(tmp_path / "out/good.mp4"), "sheet": None, "frames": None}
     assert done["seconds"] > 0 and done["peak_memory_mb"] > 1 and done["megapixels"] == 0.003
     assert done["error"] is None
+    assert done["settings"]["device"] in ("cpu", "cuda", "mps") and failed["settings"]["device"] == "auto"
+    assert done["settings"]["dtype"] in ("float32", "bfloat16") and done["settings"]["tile"] == 0
     assert failed["error"] == {"code": 3, "message": f"{bad} is empty"}
 
 
@@ -241,6 +304,39 @@ def test_a_dry_run_checks_headers_and_writes_nothing(restore, make_photo, tmp_pa
     assert "260 x 320, 4 tile(s)" in ended.out and "about" in ended.out
     assert "bad.png is not an image" in ended.err
     assert contents(tmp_path) == before
+
+
+def test_a_dry_run_of_many_steps_tries_one(restore, make_photo, tmp_path, monkeypatch):
+    from unfade.restore.engine import PixelRestorer
+
+    tried = []
+    real = PixelRestorer.restore
+
+    def watched(self, clip, prompt=None, plan=None, progress=None, **changes):
+        tried.append((plan.steps, plan.tile, plan.keep, clip.megapixels < 0.2))
+        return real(self, clip, prompt, plan, progress, **changes)
+
+    monkeypatch.setattr(PixelRestorer, "restore", watched)
+    make_photo(tmp_path / "a.png", 480, 640)
+    times = []
+    for steps in (1, 1000):
+        ended = restore(tmp_path / "a.png", "--dry-run", "--steps", steps, "--tile", 64, "--format", "json")
+        row = json.loads(ended.out)
+        assert ended.code == 0 and row["settings"]["steps"] == steps
+        times.append(row["seconds"])
+    assert set(tried) == {(1, 0, False, True)}
+    assert times[1] > 20 * times[0] > 0
+
+
+def test_a_dry_run_refuses_the_transparency_that_the_run_would(restore, tmp_path):
+    for name, level in (("seen", 0.5), ("opaque", 1.0)):
+        clip = Clip(torch.rand(1, 3, 20, 30), alpha=torch.full((1, 1, 20, 30), level))
+        write_image(clip, tmp_path / f"{name}.png")
+    for extra in (["--dry-run"], []):
+        arguments = [tmp_path / "seen.png", tmp_path / "opaque.png", "--output-format", "jpeg", *extra]
+        ended = restore(*arguments, "-o", tmp_path / "out")
+        assert ended.code == 5
+        assert "seen.jpg can't hold transparency as JPEG" in ended.err and "1 done, 1 failed" in ended.err
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has file names that aren't UTF-8")

@@ -1,5 +1,6 @@
 """Being stopped and running out of room, in processes of their own."""
 
+import logging
 import os
 import shlex
 import shutil
@@ -31,6 +32,31 @@ def test_stopped_half_way(number, code, start, make_photo, tmp_path, contents):
     assert out == ""
     assert err.count("\n") == 1 and "nothing is half-written" in err
     assert contents(tmp_path / "in_unfaded") == ["a.mp4", "a.png", "a_sheet.png"]
+
+
+def test_a_stop_while_libvips_works_is_not_lost(unfade, make_photo, tmp_path):
+    """libvips reports to its log after its work; whatever is raised in there is swallowed."""
+    photo = make_photo(tmp_path / "a.png")
+    stopped = []
+
+    class Stopping(logging.Handler):
+        def emit(self, record):
+            if not stopped:
+                stopped.append(record)
+                signal.raise_signal(signal.SIGTERM)
+
+    log, handler = logging.getLogger("pyvips"), Stopping()
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.DEBUG)
+    try:
+        ended = unfade("degrade", photo, "--as", "haze", "--frames", "1000", "-o", tmp_path / "out")
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+    assert stopped and ended.code == 143
+    assert "nothing is half-written" in ended.err
+    assert not (tmp_path / "out").exists()
 
 
 def can_mount(folder):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from unfade.core import generator
-from unfade.degrade import FOUNDIR, PROGRESSIONS, SINGLE, Composition, Degradation, draw_composition, named
+from unfade.degrade import FOUNDIR, PROGRESSIONS, SINGLE, Composition, Degradation, draw_composition
 from unfade.degrade.composition import Kinds
 
 KINDS: dict[str, Kinds] = {
@@ -90,12 +90,6 @@ def test_a_batch_equals_its_samples_one_by_one(name: str, crops: Tensor) -> None
         error = (single - together[index : index + 1]).abs()
         # An FFT of another size rounds differently, which the gamma curve enlarges in the dark.
         assert float(error.mean()) < 1e-3 and float(error.max()) < 0.1
-
-
-def test_names_are_found_in_any_case(name: str) -> None:
-    plain = name.removeprefix("progression ")
-    if plain in FOUNDIR or plain in SINGLE:
-        assert named(plain.upper()) and named(plain)
 
 
 def test_mild_is_milder_than_strong(name: str, photo: Tensor) -> None:

@@ -103,11 +103,9 @@ def _direct(x: Tensor, kernels: Tensor) -> Tensor:
 def test_convolve_agrees_with_a_direct_convolution(crops: Tensor) -> None:
     kernels = torch.rand(2, 9, 9, generator=generator(0))
     kernels = kernels / kernels.sum((1, 2), keepdim=True)
-    correlation, convolution = kernels, kernels.flip(1, 2)
     result = convolve(crops, kernels)
     assert result.shape == crops.shape
-    candidates = [float((result - _direct(crops, form)).abs().max()) for form in (correlation, convolution)]
-    assert min(candidates) < 1e-5
+    torch.testing.assert_close(result, _direct(crops, kernels), atol=1e-5, rtol=0)
 
 
 def test_convolving_with_a_point_changes_nothing(crops: Tensor) -> None:
@@ -135,5 +133,4 @@ def test_a_line_does_not_depend_on_the_rest_of_its_batch() -> None:
     together, alone = line_kernels(length, angle)[0], line_kernels(length[:1], angle[:1])[0]
     margin = (together.shape[0] - alone.shape[0]) // 2
     inner = together[margin:-margin, margin:-margin]
-    # Sampled more finely in company, so not bit for bit: 3 % of the light may lie one pixel further.
     assert float((inner - alone).abs().sum()) < 1e-5

@@ -6,7 +6,8 @@ from torch import Tensor
 
 from unfade.core import Trajectory, generator
 from unfade.degrade import FOUNDIR, PROGRESSIONS, SINGLE, draw_composition, fade, linear
-from unfade.degrade.composition import Kinds
+from unfade.degrade.composition import Composition, Kinds
+from unfade.degrade.trajectory import fade_frames, linear_frames
 
 KINDS: dict[str, Kinds] = {
     **SINGLE,
@@ -71,3 +72,32 @@ def test_a_film_of_one_frame_is_refused(crops: Tensor) -> None:
         linear(crops, crops, 1)
     with pytest.raises(ValueError, match="at least 2"):
         _faded("jpeg", crops, frames=1)
+
+
+def test_frames_are_made_one_at_a_time_and_are_those_of_the_trajectory(crops: Tensor) -> None:
+    made: list[float] = []
+
+    class Watched(Composition):
+        def __call__(self, x: Tensor, severity: float | Tensor = 1.0, view: object = None) -> Tensor:
+            made.append(float(severity))
+            return super().__call__(x, severity)
+
+    shape = (crops.shape[0], crops.shape[2], crops.shape[3])
+    drawn = draw_composition(KINDS["lowlight"], generator(0, "lowlight"), shape, "strong")
+    frames = fade_frames(crops, Watched(drawn.parts), 5)
+    assert made == []
+    first = next(frames)
+    assert made == [1.0]
+    rest = [first, *frames]
+    whole = fade(crops, drawn, 5)
+    assert len(rest) == 5 and torch.equal(rest[-1], crops)
+    assert all(torch.equal(frame, clip.frames) for frame, clip in zip(rest, whole, strict=True))
+    lazy = list(linear_frames(first, crops, 5))
+    assert lazy[-1] is crops
+    assert all(
+        torch.equal(frame, clip.frames) for frame, clip in zip(lazy, linear(first, crops, 5), strict=True)
+    )
+    with pytest.raises(ValueError, match="at least 2"):
+        fade_frames(crops, drawn, 1)
+    with pytest.raises(ValueError, match="at least 2"):
+        linear_frames(first, crops, 1)

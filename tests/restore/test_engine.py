@@ -146,3 +146,39 @@ def test_the_shipped_model_loads_and_fits() -> None:
     restorer = load("tiny")
     assert sum(parameter.numel() for parameter in restorer.weights.model.parameters()) <= 8_000_000
     assert restorer.weights.model.config == TinyConfig()
+
+
+def test_hidden_colour_changes_nothing_that_is_seen(restorer: PixelRestorer) -> None:
+    seen = photo(64, 64).frames
+    alpha = torch.zeros(1, 1, 64, 64)
+    alpha[..., 16:48, 16:48] = 1
+    black, white = (Clip(torch.where(alpha > 0, seen, hidden), alpha=alpha) for hidden in (0.0, 1.0))
+    results = [restorer.restore(clip).result.frames for clip in (black, white)]
+    assert torch.equal(torch.where(alpha > 0, results[0], 0.0), torch.where(alpha > 0, results[1], 0.0))
+    assert torch.equal(torch.where(alpha > 0, 0.0, results[1]), torch.where(alpha > 0, 0.0, white.frames))
+
+
+def test_grey_stays_grey_all_the_way(restorer: PixelRestorer) -> None:
+    from unfade.core import Metadata
+
+    grey = Clip(
+        photo(32, 32).frames[:, :1].expand(1, 3, 32, 32).contiguous(), metadata=Metadata(colour="grey")
+    )
+    for clip in restorer.restore(grey, steps=3).film():
+        assert torch.equal(clip.frames[:, 0], clip.frames[:, 2])
+
+
+def test_the_film_has_the_planned_length(restorer: PixelRestorer) -> None:
+    clip = photo(16, 16)
+    film = list(restorer.restore(clip, frames=5, steps=2).film())
+    assert len(film) == 5
+    assert film[0] is clip
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"device": "tpu"}, {"dtype": "fp64"}, {"scale": 2.5}, {"steps": 1.5}, {"tile": "big"}, {"frames": True}],
+)
+def test_every_wrong_plan_is_a_sentence(restorer: PixelRestorer, wrong: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match=next(iter(wrong))):
+        restorer.restore(photo(8, 8), **wrong)

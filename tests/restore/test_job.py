@@ -11,17 +11,26 @@ import pytest
 import torch
 from torch.nn import functional
 
-from unfade.core import Clip, Plan, Restoration, Trajectory, UsageError, generator
+from unfade.core import Clip, OutputError, Plan, Restoration, Trajectory, UsageError, generator
 from unfade.media.images import probe_image, read_image, write_image
 from unfade.media.notes import read_notes
 from unfade.media.resize import enlarge
 from unfade.restore.frames import write_frames
-from unfade.restore.job import Filing, check_job, peak_memory_mb, run_job
+from unfade.restore.job import (
+    Filing,
+    JobReport,
+    check_job,
+    check_transparency,
+    peak_memory_mb,
+    run_job,
+)
 from unfade.restore.outputs import Job, plan_jobs
 
 
 class BoxFilter:
     """Averages 3 x 3 pixels: as classical a restorer as there is."""
+
+    tile = "none"
 
     def restore(self, clip, prompt=None, plan=None, progress=None):
         clip = enlarge(clip, (plan or Plan()).scale)
@@ -30,7 +39,9 @@ class BoxFilter:
         if progress:
             progress(1.0)
         return Restoration(
-            Trajectory((0.0, 1.0), (clip, smooth)), {"model": "box", "prompt": prompt or ""}, 0.1
+            Trajectory((0.0, 1.0), (clip, smooth)),
+            provenance={"model": "box", "prompt": prompt or "", "device": "cpu", "tile": self.tile},
+            seconds=0.1,
         )
 
 
@@ -82,7 +93,25 @@ def test_everything_is_written_and_reported(photo, tmp_path):
     )
     info = probe_image(tmp_path / "out/b.png")
     assert (info.width, info.height, info.bit_depth) == (60, 40, 16)
-    assert read_notes(tmp_path / "out/b.png") == {"model": "box", "prompt": "smooth"}
+    assert read_notes(tmp_path / "out/b.png") == {
+        "model": "box",
+        "prompt": "smooth",
+        "device": "cpu",
+        "tile": "none",
+    }
+
+
+def test_the_report_tells_what_auto_came_to(photo, tmp_path):
+    settings = {"device": "auto", "dtype": "auto", "tile": "auto"}
+    job = Job(photo, tmp_path / "b.avif")
+    planned = JobReport(job, "planned").as_dict(settings)["settings"]
+    assert planned == {**settings, "output_format": "avif"}
+    told = run_job(job, BoxFilter(), Plan()).as_dict(settings)["settings"]
+    assert told == {"device": "cpu", "dtype": "auto", "tile": 0, "output_format": "avif"}
+    tiled = BoxFilter()
+    tiled.tile = "512"
+    told = run_job(job, tiled, Plan(), filing=Filing(existing="overwrite")).as_dict(settings)["settings"]
+    assert told["tile"] == 512
 
 
 def test_the_frames_are_the_film_from_input_to_result(photo, tmp_path):
@@ -159,6 +188,31 @@ def test_what_exists_is_refused_skipped_or_replaced(photo, tmp_path):
     assert probe_image(job.output).width == 60
 
 
+def test_only_complete_jobs_are_skipped(photo, tmp_path):
+    job, skip = whole_job(photo), Filing(existing="skip")
+    for left in (job.output, job.film):
+        assert run_job(job, BoxFilter(), Plan(frames=2), filing=skip).status == "done"
+        assert run_job(job, Failing(RuntimeError()), Plan(frames=2), filing=skip).status == "skipped"
+        for target in job.targets():
+            if target != left and target.is_file():
+                target.unlink()
+    assert run_job(job, BoxFilter(), Plan(frames=2), filing=skip).status == "done"
+    assert all(target.exists() for target in job.targets())
+
+
+def test_what_is_in_the_way_is_known_before_any_work(photo, tmp_path):
+    over = Filing(existing="overwrite")
+    (tmp_path / "b.png").mkdir()
+    with pytest.raises(OutputError, match=r"b\.png exists and is not a file"):
+        check_job(Job(photo, tmp_path / "b.png"), filing=over)
+    (tmp_path / "null.png").symlink_to(os.devnull)
+    with pytest.raises(OutputError, match=r"null\.png exists and is not a file"):
+        check_job(Job(photo, tmp_path / "null.png"), filing=over)
+    (tmp_path / "frames").write_text("x")
+    with pytest.raises(OutputError, match="frames exists and is not a folder"):
+        check_job(Job(photo, tmp_path / "c.png", frames_folder=tmp_path / "frames"), filing=over)
+
+
 def test_stripped_files_say_nothing(photo, tmp_path):
     run_job(whole_job(photo), BoxFilter(), Plan(frames=2), filing=Filing(strip_metadata=True))
     for name in ("b.png", "b.mp4", "b_sheet.png", "b_frames/0000.png"):
@@ -176,6 +230,13 @@ def test_transparency_comes_back_or_is_refused_before_any_work(tmp_path):
     assert result.alpha is not None and torch.equal(result.alpha, alpha)
     report = run_job(Job(tmp_path / "a.png", tmp_path / "b.jpg"), Failing(RuntimeError()), Plan())
     assert report.error_code == 4 and "can't hold transparency as JPEG" in report.error_message
+    seen, opaque = Job(tmp_path / "a.png", tmp_path / "b.jpg"), Job(tmp_path / "c.png", tmp_path / "d.jpg")
+    with pytest.raises(OutputError, match="can't hold transparency as JPEG"):
+        check_transparency(seen, check_job(seen), Filing())
+    write_image(replace(clip, alpha=torch.ones(1, 1, 20, 30)), opaque.input)
+    assert check_job(opaque).has_alpha
+    check_transparency(opaque, check_job(opaque), Filing())
+    assert run_job(opaque, BoxFilter(), Plan()).status == "done"
 
 
 def test_limits_are_known_from_the_header(tmp_path):

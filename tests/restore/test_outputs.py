@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from unfade.core import InputError, UsageError
-from unfade.restore.outputs import Job, photos_in, plan_jobs
+from unfade.core import InputError, OutputError, UsageError
+from unfade.restore.outputs import Job, check_distinct, photos_in, plan_jobs
 
 
 @pytest.fixture
@@ -81,8 +81,34 @@ def test_what_output_means(tree):
     assert outputs(["a.jpg"], "new") == ["new/a.jpg"]
     assert outputs(["a.jpg"], "new.png/") == ["new.png/a.jpg"]
     assert outputs(["a.jpg"], "dir.png") == ["dir.png/a.jpg"]
-    assert outputs(["a.jpg", "b.jpg"], "new.png") == ["new.png/a.jpg", "new.png/b.jpg"]
-    assert outputs(["dir.png"], "new.png") == ["new.png/c.jpg"]
+    assert outputs(["a.jpg", "b.jpg"], "new.png/") == ["new.png/a.jpg", "new.png/b.jpg"]
+    assert outputs(["a.jpg", "b.jpg"], "dir.png") == ["dir.png/a.jpg", "dir.png/b.jpg"]
+    assert outputs(["a.jpg", "b.jpg"], "v1.5") == ["v1.5/a.jpg", "v1.5/b.jpg"]
+    assert outputs(["dir.png"], "new.png/") == ["new.png/c.jpg"]
+
+
+def test_one_file_is_not_for_several_photos(tree):
+    tree("a.jpg", "b.png", "in/c.jpg")
+    for inputs, told in (
+        (["a.jpg", "b.png"], "several photos"),
+        (["in"], "a folder"),
+        (["a.jpg", "in"], "several"),
+    ):
+        for output in ("multi.png", "multi.heic"):
+            with pytest.raises(
+                UsageError, match=f"{output} names one file, but {told}.*; name an output folder"
+            ):
+                plan_jobs(inputs, output)
+    assert outputs(["a.jpg", "./a.jpg", Path("a.jpg").resolve()], "multi.png") == ["multi.png"]
+
+
+def test_what_can_never_hold_a_result(tree):
+    tree("a.jpg", "file", "in/b.jpg")
+    with pytest.raises(OutputError, match=r"/dev/null is a device or a pipe.*--dry-run"):
+        plan_jobs(["a.jpg"], "/dev/null")
+    for inputs in (["a.jpg"], ["in"]):
+        with pytest.raises(OutputError, match="file is a file, not a folder; choose another output"):
+            plan_jobs(inputs, "file")
 
 
 @pytest.mark.parametrize(
@@ -123,6 +149,24 @@ def test_a_folder_without_images(tree):
     with pytest.raises(InputError, match="holds no images; add --recursive"):
         plan_jobs(["in"])
     assert photos_in(Path("in"), recursive=True) == ([Path("in/sub/a.jpg")], 1)
+    tree("flat/notes.txt", "flat/.git/a.png")
+    with pytest.raises(InputError, match=r"flat holds no images$"):
+        plan_jobs(["flat"])
+
+
+def test_a_folders_own_results_are_no_photos(tree):
+    tree(
+        "in/a.jpg", "in/a_unfaded.jpg", "in/a_unfaded_sheet.png", "in/a_unfaded.mp4", "in/my_sheet.png",
+        "in/a_unfaded_frames/0000.png", "in/sub/b.jpg", "in/sub_unfaded/b.jpg",
+    )  # fmt: skip
+    photos = [Path("in/a.jpg"), Path("in/my_sheet.png"), Path("in/sub/b.jpg")]
+    assert photos_in(Path("in"), recursive=True) == (photos, 3)
+    assert plan_jobs(["in"]).ignored == 3
+    assert outputs(["in/a_unfaded.jpg"]) == ["in/a_unfaded_unfaded.jpg"]
+    assert outputs(["in/sub_unfaded"]) == ["in/sub_unfaded_unfaded/b.jpg"]
+    tree("old/a_unfaded.jpg")
+    with pytest.raises(InputError, match="holds no images but results of earlier runs"):
+        plan_jobs(["old"])
 
 
 def test_a_missing_file_is_still_a_job(tree):
@@ -161,3 +205,12 @@ def test_no_target_is_written_twice(tree):
     assert len(plan_jobs(["one"], "out").jobs) == 2
     with pytest.raises(UsageError, match=r"would both be written to out/a\.mp4"):
         plan_jobs(["one"], "out", film=True)
+
+
+def test_no_target_lies_in_another_or_around_an_input(tree):
+    tree("in/a.png", "in/a_frames/b.png", "out/x/b.png")
+    assert len(plan_jobs(["in"], "out", recursive=True).jobs) == 2
+    with pytest.raises(UsageError, match=r"out/a_frames would be written for in/a\.png, but .* lies in it"):
+        plan_jobs(["in"], "out", recursive=True, frames=True)
+    with pytest.raises(UsageError, match=r"lies in it"):
+        check_distinct([(Path("out/x/b.png"), [Path("out/x")])])

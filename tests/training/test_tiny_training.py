@@ -9,13 +9,13 @@ import torch
 
 from unfade.backbones.tiny import TinyConfig
 from unfade.backbones.tiny_weights import load_tiny
-from unfade.core import InputError
+from unfade.core import InputError, UsageError
 from unfade.recipes.run_tiny import run_tiny
 from unfade.recipes.tiny import RECIPES
 from unfade.training.optimizer import orthogonalised, split_parameters
 from unfade.training.photos import Photos, load_photos, pack
-from unfade.training.samples import Recipe, draw_sample
-from unfade.training.tiny import TinyRun, TinyTrainer, relative_error
+from unfade.training.samples import SampleRule, draw_sample
+from unfade.training.tiny import TinyRun, TinyTrainer, overshoot, relative_error
 
 SMALL = TinyConfig(widths=(8, 16, 24), blocks=(1, 1, 1), context=16, buckets=64)
 RUN = TinyRun(
@@ -58,7 +58,7 @@ def test_the_loss_falls_on_one_task(photos: Photos, tmp_path: Path) -> None:
 
     trainer = TinyTrainer(RUN, photos, tmp_path)
     sample = draw_sample(
-        photos, Recipe(crop=32, batch=8), random.Random(0), torch.Generator().manual_seed(0),
+        photos, SampleRule(crop=32, batch=8), random.Random(0), torch.Generator().manual_seed(0),
         kinds=[SINGLE["gaussian-noise"], SINGLE["lowlight"]],
     )  # fmt: skip
     losses = []
@@ -74,7 +74,9 @@ def test_the_loss_falls_on_one_task(photos: Photos, tmp_path: Path) -> None:
 
 
 def test_a_sample_is_what_files_would_hold(photos: Photos) -> None:
-    sample = draw_sample(photos, Recipe(crop=48, batch=8), random.Random(1), torch.Generator().manual_seed(1))
+    sample = draw_sample(
+        photos, SampleRule(crop=48, batch=8), random.Random(1), torch.Generator().manual_seed(1)
+    )
     assert sample.degraded.shape == sample.clean.shape == (8, 3, 48, 48)
     assert sample.thumbnail.shape == (8, 3, 32, 32)
     assert len(sample.prompts) == 8
@@ -86,11 +88,10 @@ def test_a_sample_is_what_files_would_hold(photos: Photos) -> None:
 
 def test_the_loss_is_the_share_of_error_left() -> None:
     clean = torch.zeros(2, 3, 4, 4)
-    degraded = torch.stack((torch.full((3, 4, 4), 0.2), torch.full((3, 4, 4), 0.02)))
+    degraded = torch.stack((torch.full((3, 4, 4), 0.2), torch.full((3, 4, 4), 0.1)))
     half = degraded / 2
-    expected = (0.1 / 0.2 + 0.01 / 0.02) / 2
-    assert float(relative_error(half, clean, degraded, 0.0)) == pytest.approx(expected, abs=3e-3)
-    assert float(relative_error(clean, clean, clean, 0.02)) == pytest.approx(1e-3 / 0.02, rel=1e-3)
+    assert float(relative_error(half, clean, degraded, 0.03)) == pytest.approx(0.5, abs=3e-3)
+    assert float(relative_error(clean, clean, clean, 0.02)) == pytest.approx(0.005 / 0.02, rel=1e-3)
 
 
 def test_a_loss_that_is_not_a_number_keeps_the_state(photos: Photos, tmp_path: Path) -> None:
@@ -178,7 +179,7 @@ def test_every_recipe_is_a_whole_run(name: str) -> None:
     assert sum(share for share, _, _ in run.stages) == pytest.approx(1)
     assert 0 < run.rate(0) <= run.lr
     assert run.rate(run.steps) == pytest.approx(0, abs=1e-9)
-    assert all(crop % 8 == 0 and batch % Recipe().together == 0 for _, crop, batch in run.stages)
+    assert all(crop % 8 == 0 and batch % run.together == 0 for _, crop, batch in run.stages)
 
 
 def test_two_workers_share_a_batch_and_resume_exactly(examples: Path, tmp_path: Path) -> None:
@@ -186,3 +187,30 @@ def test_two_workers_share_a_batch_and_resume_exactly(examples: Path, tmp_path: 
     run_tiny([examples], tmp_path / "broken", recipe="smoke", workers=2, until=2)
     broken = run_tiny([examples], tmp_path / "broken", recipe="smoke", workers=2)
     assert same(load_tiny(broken).model, load_tiny(whole).model)
+
+
+def test_overshoot_is_nothing_before_the_truth_and_grows_behind_it() -> None:
+    degraded, clean = torch.zeros(1, 3, 4, 4), torch.full((1, 3, 4, 4), 0.5)
+    shares = [
+        float(overshoot(degraded + share * clean, clean, degraded, 0.03)) for share in (0, 0.5, 1, 1.2, 1.5)
+    ]
+    assert shares == pytest.approx([0, 0, 0, 0.2 * 1.2, 0.5 * 1.5], abs=1e-6)
+
+
+def test_requests_that_make_no_sense_are_told(examples: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="can't share a batch"):
+        run_tiny([examples], tmp_path, recipe="smoke", workers=3)
+    with pytest.raises(UsageError, match="cpu or cuda"):
+        run_tiny([examples], tmp_path, recipe="smoke", device="tpu")
+    with pytest.raises(UsageError, match="unknown recipe"):
+        run_tiny([examples], tmp_path, recipe="large")
+    with pytest.raises(InputError, match="too few"):
+        run_tiny([examples], tmp_path, recipe="cpu")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_changed_plan_is_logged(examples: Path, tmp_path: Path) -> None:
+    run_tiny([examples], tmp_path, recipe="smoke", until=2)
+    run_tiny([examples], tmp_path, recipe="smoke", steps=3)
+    rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert {"step": 2, "changed": {"steps": [4, 3]}} in rows

@@ -86,9 +86,8 @@ class _Block(nn.Module):
             scale = 1 + scale
             if len(x) == 1 and not torch.is_grad_enabled():
                 weight = self.first.weight * scale[0, :, None, None, None]
-                hidden = functional.conv2d(
-                    x, weight, torch.addcmul(shift[0], self.first.bias, scale[0]), padding=1
-                )
+                bias = self.first.bias * scale[0] + shift[0]  # type: ignore[operator]
+                hidden = functional.conv2d(x, weight, bias, padding=1)
             else:
                 hidden = torch.addcmul(shift[:, :, None, None], self.first(x), scale[:, :, None, None])
         return self.second(functional.relu_(hidden)).add_(x)

@@ -58,9 +58,14 @@ def load_tiny(path: Path) -> TinyWeights:
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
-        raise ModelError(f"no model file at {path}; name a model of `unfade models` or a .safetensors file")
+        raise ModelError(
+            f"no model file at {path}; name a model of the catalog (tiny) or a .safetensors file"
+        )
     if path.suffix != ".safetensors":
-        raise ModelError(f"{path} is not a .safetensors file; convert it first, pickles are never opened")
+        raise ModelError(
+            f"{path} is not a .safetensors file, and pickles are never opened; where you trust it, convert it by "
+            "safetensors.torch.save_file(torch.load(path, weights_only=True), new_path)"
+        )
     try:
         with safe_open(path, framework="pt") as opened:
             notes = dict(opened.metadata() or {})

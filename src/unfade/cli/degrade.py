@@ -17,7 +17,9 @@ def degrade(
     name: Annotated[
         str,
         typer.Option(
-            "--as", help="The degradation, e.g. blur, lowlight, jpeg, Blur_Noise; an unknown one lists all."
+            "--as",
+            help="The degradation, e.g. lowlight, jpeg, Blur_Noise; an unknown one lists all. Case counts where "
+            "both exist: Blur is FoundIR's mixture, blur one long directional blur.",
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for everything that is written.")],
@@ -50,7 +52,7 @@ def degrade(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
     max_megapixels: Annotated[
         float, typer.Option("--max-megapixels", help="Refuse photos larger than this.", min=0.001)
-    ] = 50.0,
+    ] = 200.0,
 ) -> None:
     """Degrade clean photos along a trajectory that ends at the truth.
 

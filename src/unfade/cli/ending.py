@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -16,6 +17,8 @@ import typer
 _STOPPED = {130: "interrupted", 143: "terminated"}
 # A second Ctrl-C within this time would disturb the clean-up of the first.
 _PATIENCE = 1.0
+# How long a stop that came at a moment when it would be lost is put off, again and again.
+_DELAY = 0.02
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -74,9 +77,19 @@ def _tell_stop(code: int) -> None:
 def _stoppable() -> Iterator[None]:
     """Turns SIGINT and SIGTERM into exceptions, so that temporary files are removed on the way out."""
     last = 0.0
+    running = True
 
-    def stop(number: int, _: FrameType | None) -> None:
+    def again(number: int) -> None:
+        if running:
+            signal.raise_signal(number)
+
+    def stop(number: int, frame: FrameType | None) -> None:
         nonlocal last
+        if _called_by_libvips(frame):
+            later = threading.Timer(_DELAY, again, [number])
+            later.daemon = True
+            later.start()
+            return
         now = time.monotonic()
         if last and now - last < _PATIENCE:
             return
@@ -95,5 +108,23 @@ def _stoppable() -> Iterator[None]:
     try:
         yield
     finally:
+        running = False
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _called_by_libvips(frame: FrameType | None) -> bool:
+    """Whether Python runs on behalf of C code there, which would swallow an exception.
+
+    A signal that comes while libvips works is handled as soon as any Python runs, and that is libvips telling
+    its log that it has finished.
+    """
+    while frame is not None:
+        code = frame.f_code
+        if (
+            code.co_name.startswith(("_log_handler", "_marshal"))
+            and Path(code.co_filename).parent.name == "pyvips"
+        ):
+            return True
+        frame = frame.f_back
+    return False

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from unfade.restore.engine import PixelRestorer
     from unfade.restore.job import Filing, Job, JobReport
 
-# Large enough that what a call costs besides its pixels hardly counts.
-_TRIAL_SIDE = 768
+# Large enough that what a call costs besides its pixels hardly counts, small enough to answer at once.
+_TRIAL_SIDE = 384
 
 
 def restore(
@@ -66,7 +66,7 @@ def restore(
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")] = False,
     skip_existing: Annotated[
-        bool, typer.Option("--skip-existing", help="Pass over photos whose result exists.")
+        bool, typer.Option("--skip-existing", help="Pass over photos all of whose results exist.")
     ] = False,
     recursive: Annotated[
         bool, typer.Option("--recursive", "-r", help="Enter the folders of folders, and keep the tree.")
@@ -80,7 +80,9 @@ def restore(
     output_format: Annotated[
         str | None,
         typer.Option(
-            "--output-format", help="jpeg, png, tiff, webp, avif, gif or ppm. Default: as the input."
+            "--output-format",
+            help="jpeg, png, tiff, webp, avif, gif or ppm. Default: as the input, and avif for HEIC (reading "
+            "which takes the extra: pip install 'unfade\\[heic]').",
         ),
     ] = None,
     bit_depth: Annotated[
@@ -117,6 +119,9 @@ def restore(
         inputs, output, format=output_format, film=film, sheet=sheet, frames=save_frames, recursive=recursive
     )
     settings = {"model": model, "prompt": prompt, **asdict(plan)}
+    # Not the user's: run_job decides what is kept.
+    del settings["keep"]
+    settings |= {"bit_depth": bit_depth, "quality": quality, "strip_metadata": strip_metadata}
     reports = _run(planned.jobs, model, prompt, plan, filing, dry_run, format, settings)
     _finish(reports, planned.ignored)
 
@@ -143,7 +148,7 @@ def _run(
 
     restorer = load(model)
     if dry_run:
-        return reports + _rehearse(ready, restorer, prompt, plan, format, settings)
+        return reports + _rehearse(ready, restorer, prompt, plan, filing, format, settings)
     sizes = {job: info.width * info.height / 1e6 for job, info in ready}
     with Bar(sum(sizes.values()), len(ready)) as bar:
         for job, _ in ready:
@@ -178,16 +183,23 @@ def _rehearse(
     restorer: "PixelRestorer",
     prompt: str | None,
     plan: "Plan",
+    filing: "Filing",
     format: Format,
     settings: dict[str, Any],
 ) -> list["JobReport"]:
     """What would be done, with the time estimated from restoring one small patch here and now."""
-    from unfade.restore.job import JobReport
+    from unfade.restore.job import JobReport, check_transparency
 
     per_megapixel = _seconds_per_megapixel(restorer, prompt, plan)
     reports: list[JobReport] = []
     for job, info in ready:
         megapixels = info.width * info.height / 1e6
+        try:
+            check_transparency(job, info, filing)
+        except Exception as error:
+            reports.append(JobReport(job, "failed", megapixels=megapixels, error=error))
+            _tell(reports[-1], format, settings, None)
+            continue
         report = JobReport(job, "planned", per_megapixel * megapixels * plan.scale**2, megapixels)
         reports.append(report)
         height, width = info.height * plan.scale, info.width * plan.scale
@@ -197,15 +209,18 @@ def _rehearse(
 
 
 def _seconds_per_megapixel(restorer: "PixelRestorer", prompt: str | None, plan: "Plan") -> float:
-    """Of the enlarged photo; the better of two trials, because the first also warms up."""
+    """Of the enlarged photo; one step's time times their number, because each costs the same.
+
+    Takes the better of two trials, because the first also warms up.
+    """
     import torch
 
     from unfade.core import Clip
 
     patch = Clip(torch.full((1, 3, _TRIAL_SIDE, _TRIAL_SIDE), 0.5))
-    trial = replace(plan, scale=1)
+    trial = replace(plan, steps=1, scale=1, tile=0, keep=False)
     seconds = [restorer.restore(patch, prompt, trial).seconds for _ in range(2)]
-    return min(seconds) / patch.megapixels
+    return plan.steps * min(seconds) / patch.megapixels
 
 
 def _tell(report: "JobReport", format: Format, settings: dict[str, Any], bar: Bar | None) -> None:

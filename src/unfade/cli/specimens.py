@@ -2,22 +2,25 @@
 
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from unfade.core import Clip, InputError, Metadata, OutputError, Trajectory, UsageError, generator
-from unfade.degrade import Strength, draw_composition, fade, linear, named
+from unfade.core import Clip, InputError, Metadata, OutputError, UsageError, generator
+from unfade.degrade import Composition, Strength, draw_composition, named
 from unfade.degrade.resample import resize
+from unfade.degrade.trajectory import fade_frames, linear_frames
 from unfade.media.atomic import atomic_output
 from unfade.media.film import write_film
+from unfade.media.image_formats import SUFFIXES
 from unfade.media.images import read_image, write_image
 from unfade.restore.frames import write_frames
-from unfade.restore.outputs import check_distinct, photos_in
+from unfade.restore.job import check_folder, taken_back_on_failure
+from unfade.restore.outputs import FALLBACKS, FOOTAGE, check_distinct, photos_in
 
 MANIFEST = "manifest.json"
 _FILM_FPS = 5
@@ -48,14 +51,29 @@ class Experiment:
     write: frozenset[str] = frozenset({"frames"})
     size: tuple[int, int] | None = None
     overwrite: bool = False
-    max_megapixels: float = 50.0
+    max_megapixels: float = 200.0
 
     def check(self, output: Path) -> None:
-        """Raises UsageError for an unknown degradation, OutputError where an earlier manifest lies."""
+        """Everything about the request that can be known to be wrong before a photo is looked at.
+
+        Raises:
+            UsageError: the degradation is unknown, or the output is named like a file.
+            OutputError: the output is a file, can't be written, or holds an earlier manifest.
+        """
         try:
             named(self.name)
         except ValueError as error:
             raise UsageError(str(error)) from error
+        if not output.is_dir():
+            if output.exists():
+                kind = "file" if output.is_file() else "device or a pipe"
+                raise OutputError(f"{output} is a {kind}, but degrade writes a folder; choose another output")
+            suffix = output.suffix.lower()
+            if suffix in SUFFIXES or suffix in FALLBACKS or suffix in FOOTAGE:
+                raise UsageError(
+                    f"{output} is named like a file, but degrade writes a folder; leave {output.suffix} off"
+                )
+        check_folder(output / MANIFEST)
         if not self.overwrite and os.path.lexists(output / MANIFEST):
             raise OutputError(f"{output / MANIFEST} exists already; add --overwrite or choose another folder")
 
@@ -87,7 +105,7 @@ def plan_specimens(
     """The photos with what will be written for each, and the number of files passed over in folders.
 
     Raises:
-        UsageError: two photos would share a file.
+        UsageError: two photos would share a file, or one's frames a folder with other files.
         InputError: a folder holds no images.
     """
     specimens: dict[Path, Specimen] = {}
@@ -117,7 +135,8 @@ def plan_specimens(
 def write_specimen(specimen: Specimen, experiment: Experiment) -> dict[str, object]:
     """Writes what was planned for one photo; gives its row of the manifest.
 
-    The draw depends on seed and name only, so neither order nor company changes a photo's files.
+    The draw depends on seed and name only, so neither order nor company changes a photo's files. Whatever
+    stops it, nothing of the photo stays behind that wasn't there before.
 
     Raises:
         InputError: the photo can't be read or is smaller than the size asked for.
@@ -130,17 +149,7 @@ def write_specimen(specimen: Specimen, experiment: Experiment) -> dict[str, obje
     dice = generator(experiment.seed, "degrade", specimen.name)
     shape = (1, truth.height, truth.width)
     composition = draw_composition(named(experiment.name), dice, shape, experiment.strength)
-    trajectory = None
-    if specimen.frames is not None or specimen.film is not None:
-        trajectory = (
-            fade(truth.frames, composition, experiment.frames)
-            if experiment.trajectory == "fade"
-            else linear(composition(truth.frames), truth.frames, experiment.frames)
-        )
-    worst = (
-        truth.with_frames(composition(truth.frames)) if trajectory is None else _like(trajectory[0], truth)
-    )
-    _write(specimen, experiment, truth, worst, trajectory)
+    _write(specimen, experiment, truth, composition)
     return {
         "photo": specimen.name,
         "width": truth.width,
@@ -164,24 +173,30 @@ def write_manifest(rows: Sequence[dict[str, object]], experiment: Experiment, ou
         temporary.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
 
 
-def _write(
-    specimen: Specimen, experiment: Experiment, truth: Clip, worst: Clip, trajectory: Trajectory | None
-) -> None:
+def _write(specimen: Specimen, experiment: Experiment, truth: Clip, composition: Composition) -> None:
+    way = _way(truth, composition, experiment)
     overwrite = experiment.overwrite
-    if specimen.lq is not None and specimen.hq is not None:
-        write_image(worst, specimen.lq, overwrite=overwrite)
-        write_image(truth, specimen.hq, overwrite=overwrite)
-    if trajectory is None:
-        return
-    if specimen.film is not None:
-        write_film(trajectory, specimen.film, _FILM_FPS, overwrite=overwrite)
-    if specimen.frames is not None:
-        write_frames((_like(clip, truth) for clip in trajectory), specimen.frames, overwrite=overwrite)
+    with taken_back_on_failure(specimen.targets()) as written:
+        if specimen.lq is not None and specimen.hq is not None:
+            written(specimen.lq)
+            write_image(next(way()), specimen.lq, overwrite=overwrite)
+            written(specimen.hq)
+            write_image(truth, specimen.hq, overwrite=overwrite)
+        if specimen.film is not None:
+            written(specimen.film)
+            write_film(way(), specimen.film, _FILM_FPS, overwrite=overwrite)
+        if specimen.frames is not None:
+            written(specimen.frames)
+            write_frames(way(), specimen.frames, overwrite=overwrite)
 
 
-def _like(clip: Clip, truth: Clip) -> Clip:
-    """The clip with the truth's alpha and depth."""
-    return replace(clip, alpha=truth.alpha, metadata=truth.metadata)
+def _way(truth: Clip, composition: Composition, experiment: Experiment) -> Callable[[], Iterator[Clip]]:
+    """The frames from worst to truth, made one at a time and anew on every call; all of a large photo's
+    would not fit into memory."""
+    if experiment.trajectory == "fade":
+        return lambda: map(truth.with_frames, fade_frames(truth.frames, composition, experiment.frames))
+    worst = composition(truth.frames)
+    return lambda: map(truth.with_frames, linear_frames(worst, truth.frames, experiment.frames))
 
 
 def _truth(photo: Path, experiment: Experiment) -> Clip:

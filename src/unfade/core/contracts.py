@@ -1,8 +1,8 @@
 """The three seams: a denoiser in the middle, a restorer in front of it, a plan between user and restorer."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 from torch import Tensor
 
@@ -59,14 +59,21 @@ class Plan:
     keep: bool = True
 
     def __post_init__(self) -> None:
+        for name in ("steps", "frames", "scale", "seed"):
+            if type(getattr(self, name)) is not int:
+                raise ValueError(f"{name} must be a whole number, not {getattr(self, name)!r}")
+        if self.device not in get_args(Device):
+            raise ValueError(f"device must be one of {', '.join(get_args(Device))}, not {self.device!r}")
+        if self.dtype not in get_args(Dtype):
+            raise ValueError(f"dtype must be one of {', '.join(get_args(Dtype))}, not {self.dtype!r}")
         if not 1 <= self.steps <= 1000:
             raise ValueError(f"steps must be 1 to 1000, not {self.steps}")
         if not 2 <= self.frames <= 1000:
             raise ValueError(f"frames must be 2 to 1000, not {self.frames}")
         if not 1 <= self.scale <= 4:
             raise ValueError(f"scale must be 1, 2, 3 or 4, not {self.scale}")
-        if self.tile != "auto" and self.tile != 0 and self.tile < 64:
-            raise ValueError(f"a tile must be 0 (none) or at least 64 pixels, not {self.tile}")
+        if self.tile != "auto" and (type(self.tile) is not int or (self.tile != 0 and self.tile < 64)):
+            raise ValueError(f"a tile must be auto, 0 (none) or at least 64 pixels, not {self.tile!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,17 +82,23 @@ class Restoration:
 
     Attributes:
         trajectory: the way; its last clip is the result.
+        frames: length of the film, as planned.
         provenance: how it was made, as short texts (version, model, weights hash, prompt, steps, ...).
         seconds: wall time of the restoration itself.
     """
 
     trajectory: Trajectory
+    frames: int = 9
     provenance: Mapping[str, str] = field(default_factory=dict[str, str])
     seconds: float = 0.0
 
     @property
     def result(self) -> Clip:
         return self.trajectory[-1]
+
+    def film(self) -> Iterator[Clip]:
+        """The planned number of clips from degraded to restored, made one at a time."""
+        return self.trajectory.film(self.frames)
 
 
 class Restorer(Protocol):

@@ -70,7 +70,7 @@ def convolve(x: Tensor, kernels: Tensor) -> Tensor:
         folded = index.abs() % period
         padded = padded.index_select(axis, torch.minimum(folded, period - folded))
     size = (padded.shape[2], padded.shape[3])
-    transfer = torch.fft.rfft2(kernels.flip(1, 2), s=size)
+    transfer = torch.fft.rfft2(kernels, s=size)
     filtered = torch.fft.irfft2(torch.fft.rfft2(padded) * transfer[:, None], s=size)
     return filtered[..., 2 * radius :, 2 * radius :][..., : x.shape[2], : x.shape[3]]
 

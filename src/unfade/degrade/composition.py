@@ -86,16 +86,21 @@ class Composition:
 
 
 def named(name: str) -> Kinds:
-    """The degradations a name stands for: a progression, a single one, or a FoundIR group (any case).
+    """The degradations a name stands for: a progression, a single one, or a FoundIR group.
+
+    The exact name wins ("Blur" is FoundIR's mixture of kinds, "blur" Progressive's long directional one); without
+    one, upper and lower case are alike.
 
     Raises:
         ValueError: the name is unknown; the message lists those that are known.
     """
-    groups = {key.lower(): kinds for key, kinds in FOUNDIR.items()}
-    known = {**groups, **SINGLE, **PROGRESSIONS}
-    if name.lower() not in known:
-        raise ValueError(f"unknown degradation {name!r}; known: {', '.join(sorted(known))}")
-    return known[name.lower()]
+    known = {**FOUNDIR, **SINGLE, **PROGRESSIONS}
+    if name in known:
+        return known[name]
+    alike = {key.lower(): kinds for key, kinds in known.items()}
+    if name.lower() not in alike:
+        raise ValueError(f"unknown degradation {name!r}; known: {', '.join(sorted(known, key=str.lower))}")
+    return alike[name.lower()]
 
 
 def draw_composition(

@@ -1,5 +1,7 @@
 """Trajectories made from clean photos: the degradation fading, or a straight blend of pixels."""
 
+from collections.abc import Iterable, Iterator
+
 import torch
 from torch import Tensor
 
@@ -7,16 +9,18 @@ from unfade.core import Clip, Trajectory
 from unfade.degrade.composition import Composition
 
 
-def _at_even_times(frames: list[Tensor]) -> Trajectory:
-    last = len(frames) - 1
-    return Trajectory(
-        tuple(index / last for index in range(last + 1)), tuple(Clip(frame) for frame in frames)
-    )
+def linear_frames(lq: Tensor, hq: Tensor, num_frames: int = 9) -> Iterator[Tensor]:
+    """The frames of `linear`, made one at a time: a large photo's film needs no more memory than a frame."""
+    last = _last(num_frames)
+    return (hq if index == last else torch.lerp(lq, hq, index / last) for index in range(num_frames))
 
 
-def _check(num_frames: int) -> None:
-    if num_frames < 2:
-        raise ValueError(f"a trajectory needs at least 2 frames, not {num_frames}")
+def fade_frames(
+    hq: Tensor, composition: Composition, num_frames: int = 9, power: float = 1.0
+) -> Iterator[Tensor]:
+    """The frames of `fade`, made one at a time."""
+    last = _last(num_frames)
+    return (composition(hq, (1 - index / last) ** power) for index in range(num_frames))
 
 
 def linear(lq: Tensor, hq: Tensor, num_frames: int = 9) -> Trajectory:
@@ -26,11 +30,7 @@ def linear(lq: Tensor, hq: Tensor, num_frames: int = 9) -> Trajectory:
         lq, hq: `[T, 3, H, W]` of one size.
         num_frames: T + 1 of the paper; the last frame is `hq` bit for bit.
     """
-    _check(num_frames)
-    last = num_frames - 1
-    return _at_even_times(
-        [hq if index == last else torch.lerp(lq, hq, index / last) for index in range(last + 1)]
-    )
+    return _at_even_times(linear_frames(lq, hq, num_frames))
 
 
 def fade(hq: Tensor, composition: Composition, num_frames: int = 9, power: float = 1.0) -> Trajectory:
@@ -38,6 +38,16 @@ def fade(hq: Tensor, composition: Composition, num_frames: int = 9, power: float
 
     Progressive's `resolution`, `blur` and `lowlight` are fades of the compositions of those names.
     """
-    _check(num_frames)
-    last = num_frames - 1
-    return _at_even_times([composition(hq, (1 - index / last) ** power) for index in range(last + 1)])
+    return _at_even_times(fade_frames(hq, composition, num_frames, power))
+
+
+def _at_even_times(frames: Iterable[Tensor]) -> Trajectory:
+    clips = tuple(map(Clip, frames))
+    last = len(clips) - 1
+    return Trajectory(tuple(index / last for index in range(len(clips))), clips)
+
+
+def _last(num_frames: int) -> int:
+    if num_frames < 2:
+        raise ValueError(f"a trajectory needs at least 2 frames, not {num_frames}")
+    return num_frames - 1

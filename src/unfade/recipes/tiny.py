@@ -11,12 +11,12 @@ from unfade.training.tiny import TinyRun
 
 
 def tiny_cpu() -> TinyRun:
-    """From nothing on two CPU cores: 12,000 steps, crops of 96 and then 128 pixels.
+    """From nothing on two CPU cores: 11,000 steps, crops of 96 and then 128 pixels.
 
     Command: `unfade train tiny --photos DIR...`. Hardware: 2 cores, avx512_bf16 (about 3.5 steps a second).
     Expected: see the table in `src/unfade/backbones/weights/README.md`.
     """
-    return TinyRun(steps=12_000)
+    return TinyRun(steps=11_000)
 
 
 def tiny_gpu(steps: int = 60_000) -> TinyRun:

@@ -16,6 +16,7 @@ from unfade.core import Clip, Plan, Restoration, Trajectory, UsageError
 from unfade.core.contracts import Progress
 from unfade.diffusion import bridge, tiled
 from unfade.diffusion.tiled import tiles_along
+from unfade.media.hidden import filled
 from unfade.media.images import read_image
 from unfade.media.resize import enlarge
 from unfade.restore.device import choose_device, choose_dtype
@@ -103,16 +104,19 @@ class PixelRestorer:
         wrapped = tiled(denoiser, tile, self.weights.model.config.halo, SIZE_MULTIPLE, count)
         ways: list[tuple[torch.Tensor, ...]] = []
         taus: tuple[float, ...] = ()
-        for frame in clip.frames.split(1):
+        visible = clip.frames if clip.alpha is None else filled(clip.frames, clip.alpha)
+        for frame in visible.split(1):
             with torch.inference_mode():
                 context = denoiser.model.context(thumbnail_of(frame).to(device), [prompt])
             taus, states = bridge(wrapped, frame, TinyCondition(frame, context), plan.steps, plan.keep)
             ways.append(states)
         clips = [clip]
         for states in list(zip(*ways, strict=True))[1:]:
-            clips.append(clip.with_frames(states[0] if len(states) == 1 else torch.cat(states)))
+            frames = states[0] if len(states) == 1 else torch.cat(states)
+            clips.append(clip.with_frames(_as_the_file(frames, clip)))
         return Restoration(
             Trajectory(taus, tuple(clips)),
+            plan.frames,
             self._provenance(prompt, plan, device, dtype, tile, parts),
             time.perf_counter() - begun,
         )
@@ -120,16 +124,28 @@ class PixelRestorer:
     def _provenance(
         self, prompt: str | None, plan: Plan, device: torch.device, dtype: torch.dtype, tile: int, parts: int
     ) -> dict[str, str]:
+        known = CATALOG.get(self.name)
         return {
             "software": f"unfade {__version__}",
             "model": self.name,
-            "licence": CATALOG["tiny"].licence,
+            "licence": known.licence if known else "unknown",
             "weights": self.weights.sha256,
             "prompt": prompt or "",
             "steps": str(plan.steps),
+            "frames": str(plan.frames),
             "scale": str(plan.scale),
             "seed": str(plan.seed),
             "device": device.type,
             "dtype": str(dtype).removeprefix("torch."),
             "tile": str(tile) if parts > 1 else "none",
         }
+
+
+def _as_the_file(frames: torch.Tensor, clip: Clip) -> torch.Tensor:
+    """Restored frames as `clip` can hold them: grey stays grey, and what is invisible stays what it was."""
+    if clip.metadata.colour == "grey":
+        luma = torch.tensor((0.299, 0.587, 0.114), device=frames.device).reshape(1, 3, 1, 1)
+        frames = (frames * luma).sum(1, keepdim=True).expand_as(frames)
+    if clip.alpha is not None:
+        frames = torch.where(clip.alpha > 0, frames, clip.frames)
+    return frames

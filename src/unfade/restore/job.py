@@ -6,7 +6,7 @@ Knows nothing about command lines or terminals, so that the command, a studio an
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ import torch
 from unfade.core import Clip, InputError, OutputError, Plan, Restoration, Restorer, UnfadeError, UsageError
 from unfade.core.contracts import Progress
 from unfade.media.film import write_film
-from unfade.media.image_writer import FORMATS, SUFFIXES, ImageFormat
+from unfade.media.image_formats import FORMATS, SUFFIXES, ImageFormat
 from unfade.media.images import ImageInfo, probe_image, read_image, write_image
 from unfade.media.sheet import contact_sheet
 from unfade.media.source import read_head, sniff_image
@@ -34,7 +34,8 @@ class Filing:
     """How files are read and written.
 
     Attributes:
-        existing: what to do where a result exists already.
+        existing: what to do where a result exists already; "skip" passes over photos all of whose results
+            exist and makes the others anew.
         bit_depth: of the result; None for that of the input.
         quality: of lossy formats, 1 to 100; None for the format's own.
         strip_metadata: leave EXIF, XMP, IPTC and provenance out of every file.
@@ -59,6 +60,7 @@ class JobReport:
         megapixels: of the input, None where it couldn't be told.
         peak_memory_mb: the largest memory this process has ever held, None where the system doesn't say.
         error: why it failed.
+        provenance: of what was done, as the restorer tells it.
     """
 
     job: Job
@@ -67,6 +69,7 @@ class JobReport:
     megapixels: float | None = None
     peak_memory_mb: float | None = None
     error: Exception | None = None
+    provenance: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def error_code(self) -> int:
@@ -82,7 +85,7 @@ class JobReport:
         return f"{self.job.input} failed unexpectedly: {type(self.error).__name__}: {self.error}"
 
     def as_dict(self, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """The report as JSON; `settings` are those of the run."""
+        """The report as JSON; `settings` are those of the run, with what "auto" came to where that is known."""
 
         def text(path: Path | None) -> str | None:
             return None if path is None else str(path)
@@ -95,10 +98,18 @@ class JobReport:
             "seconds": None if self.seconds is None else round(self.seconds, 3),
             "megapixels": None if self.megapixels is None else round(self.megapixels, 3),
             "peak_memory_mb": None if self.peak_memory_mb is None else round(self.peak_memory_mb, 1),
-            "settings": dict(settings),
+            "settings": {**settings, "output_format": _format_of(job.output)[1].lower(), **self._chosen()},
             "outputs": {"film": text(job.film), "sheet": text(job.sheet), "frames": text(job.frames_folder)},
             "error": {"code": self.error_code, "message": self.error_message} if self.error else None,
         }
+
+    def _chosen(self) -> dict[str, Any]:
+        chosen: dict[str, Any] = {
+            name: self.provenance[name] for name in ("device", "dtype") if name in self.provenance
+        }
+        if tile := self.provenance.get("tile"):
+            chosen["tile"] = int(tile) if tile.isdecimal() else 0
+        return chosen
 
 
 def check_job(job: Job, scale: int = 1, filing: Filing | None = None) -> ImageInfo:
@@ -106,19 +117,23 @@ def check_job(job: Job, scale: int = 1, filing: Filing | None = None) -> ImageIn
 
     Raises:
         InputError: the input can't be read or is footage.
-        OutputError: a result exists and may not be replaced, its folder can't be written, or its format ends
-            at a smaller size.
+        OutputError: a result exists and may not be replaced, what exists is no file (of the frames, no folder),
+            its folder can't be written, or its format ends at a smaller size.
         UsageError: the output's format can't store the depth asked for.
     """
     filing = filing or Filing()
     _refuse_footage(job.input)
     info = probe_image(job.input, max_megapixels=filing.max_megapixels)
     for target in job.targets():
-        if filing.existing != "overwrite" and os.path.lexists(target):
+        if filing.existing == "fail" and os.path.lexists(target):
             raise OutputError(
                 f"{target} exists already; add --overwrite or --skip-existing, or choose another output"
             )
-        _check_folder(target)
+        check_folder(target)
+        fitting = target.is_dir() if target == job.frames_folder else target.is_file()
+        if target.exists() and not fitting:
+            wanted = "folder" if target == job.frames_folder else "file"
+            raise OutputError(f"{target} exists and is not a {wanted}; choose another output")
     format, name = _format_of(job.output)
     if filing.bit_depth is not None and filing.bit_depth not in format.depths:
         depths = ", ".join(map(str, format.depths))
@@ -132,8 +147,22 @@ def check_job(job: Job, scale: int = 1, filing: Filing | None = None) -> ImageIn
 
 
 def is_done(job: Job, filing: Filing) -> bool:
-    """Whether the job is to be skipped because its result exists."""
-    return filing.existing == "skip" and job.output.exists()
+    """Whether the job is to be skipped because all its results exist."""
+    return filing.existing == "skip" and all(target.exists() for target in job.targets())
+
+
+def check_transparency(job: Job, info: ImageInfo, filing: Filing) -> None:
+    """What `run_job` finds out about alpha after reading, for those who don't run the job.
+
+    Pixels are decoded only if the header speaks of alpha and the output's format has none: opaque alpha is
+    dropped without complaint.
+
+    Raises:
+        InputError: the photo can't be read.
+        OutputError: the output's format can't hold the photo's transparency.
+    """
+    if info.has_alpha and not _format_of(job.output)[0].alpha:
+        _check_alpha(read_image(job.input, max_megapixels=filing.max_megapixels), job.output)
 
 
 def run_job(
@@ -166,7 +195,8 @@ def run_job(
     except Exception as error:
         told = _explained(error, job)
         return JobReport(job, "failed", time.perf_counter() - begun, megapixels, peak_memory_mb(), told)
-    return JobReport(job, "done", time.perf_counter() - begun, megapixels, peak_memory_mb())
+    seconds = time.perf_counter() - begun
+    return JobReport(job, "done", seconds, megapixels, peak_memory_mb(), provenance=restoration.provenance)
 
 
 def peak_memory_mb() -> float | None:
@@ -182,8 +212,8 @@ def peak_memory_mb() -> float | None:
 def _write(job: Job, restoration: Restoration, plan: Plan, filing: Filing) -> None:
     notes = {} if filing.strip_metadata else dict(restoration.provenance)
     trajectory = restoration.trajectory
-    overwrite = filing.existing == "overwrite"
-    with _taken_back_on_failure(job.output.parent) as written:
+    overwrite = filing.existing != "fail"
+    with taken_back_on_failure(job.targets()) as written:
         if job.film is not None:
             written(job.film)
             write_film(trajectory.film(plan.frames), job.film, notes=notes, overwrite=overwrite)
@@ -213,8 +243,8 @@ def _write(job: Job, restoration: Restoration, plan: Plan, filing: Filing) -> No
 
 
 @dataclass(slots=True)
-class _Written:
-    """Paths that didn't exist before this job; told of each before it is written."""
+class Written:
+    """Paths that weren't there before; told of each before it is written."""
 
     new: list[Path] = field(default_factory=list[Path])
 
@@ -224,10 +254,10 @@ class _Written:
 
 
 @contextmanager
-def _taken_back_on_failure(folder: Path) -> Iterator[_Written]:
-    """Removes the new files again after any exception, and folders made for them if they are empty."""
-    written = _Written()
-    made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+def taken_back_on_failure(targets: Iterable[Path]) -> Iterator[Written]:
+    """Removes the new ones of the targets again after any exception, and folders made for them if empty."""
+    written = Written()
+    made = {parent for target in targets for parent in target.parents if not parent.exists()}
     try:
         yield written
     except BaseException:
@@ -239,9 +269,9 @@ def _taken_back_on_failure(folder: Path) -> Iterator[_Written]:
                     path.rmdir()
                 else:
                     path.unlink()
-        for parent in made:
+        for folder in sorted(made, key=lambda folder: len(folder.parts), reverse=True):
             with suppress(OSError):
-                parent.rmdir()
+                folder.rmdir()
         raise
 
 
@@ -281,8 +311,12 @@ def _refuse_footage(path: Path) -> None:
         )
 
 
-def _check_folder(target: Path) -> None:
-    """Whether the target's folder exists or could be created, and may be written."""
+def check_folder(target: Path) -> None:
+    """Whether the target's folder exists or could be created, and may be written.
+
+    Raises:
+        OutputError: neither, or it may not.
+    """
     folder = target.parent
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent

@@ -4,13 +4,14 @@ Knows names only: it reads no pixel, and of a file's content only the first byte
 """
 
 import os
+import stat
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from unfade.core import InputError, UsageError
-from unfade.media.image_writer import SUFFIXES
+from unfade.core import InputError, OutputError, UsageError
+from unfade.media.image_formats import SUFFIXES
 from unfade.media.source import read_head, sniff_image
 
 # Extensions that are read but not written, and what is written instead.
@@ -22,6 +23,9 @@ _EXTENSIONS = {
     "jpeg": ".jpg", "png": ".png", "tiff": ".tif", "webp": ".webp",
     "heif": ".avif", "gif": ".gif", "ppm": ".ppm",
 }  # fmt: skip
+# What results beside their photos are called; walking a folder doesn't take them for photos.
+_OWN_FILES = ("_unfaded", "_unfaded_sheet")
+_OWN_FOLDERS = ("_unfaded", "_unfaded_frames")
 _ALIASES = {"jpg": "jpeg", "tif": "tiff", "avif": "heif"}
 
 
@@ -74,22 +78,31 @@ def plan_jobs(
 
     Args:
         inputs: files and folders. A file that doesn't exist is a job too: it fails when its turn comes.
-        output: file or folder; a trailing slash always means a folder.
+        output: file or folder; a trailing slash always means a folder. A path with the extension of an image
+            names a file, which only a single photo can be restored to.
         format: of the results, e.g. "png"; by default that of the input's extension (HEIC becomes AVIF).
         film, sheet, frames: also plan `{stem}.mp4`, `{stem}_sheet.png`, `{stem}_frames/` beside the output.
         recursive: take folders inside folders too, and keep the tree.
 
     Raises:
-        UsageError: two results would share a path, one would replace an input, or the format can't be
-            written.
+        UsageError: two results would share a path, one would replace an input, several photos would go to
+            one file, or the format can't be written.
         InputError: a folder holds no images or can't be listed.
+        OutputError: the output is a device, or a file that is no image.
     """
     if not inputs:
         raise UsageError("nothing to restore was named; give a photo or a folder")
+    # One photo named twice (say, by two patterns) is one job.
+    named: dict[str, Path] = {}
+    for source in map(Path, inputs):
+        named.setdefault(_key(source), source)
+    sources = list(named.values())
+    if output is not None:
+        _check_output(output, sources)
     extension = extension_of(format) if format else None
     planned: dict[tuple[str, str], Job] = {}
     ignored = 0
-    for source in map(Path, inputs):
+    for source in sources:
         if source.is_dir():
             base = Path(output) if output is not None else _beside(source)
             photos, passed_over = photos_in(source, recursive, skip=base)
@@ -98,14 +111,13 @@ def plan_jobs(
                 (photo, base / photo.relative_to(source).with_suffix(_extension(photo, extension)))
                 for photo in photos
             ]
-        elif output is not None and len(inputs) == 1 and _names_a_file(output):
+        elif output is not None and len(sources) == 1 and _names_a_file(output):
             pairs = [(source, _checked(Path(output), format))]
         else:
             suffix = _extension(source, extension)
             name = f"{source.stem}_unfaded{suffix}" if output is None else f"{source.stem}{suffix}"
             pairs = [(source, (source.parent if output is None else Path(output)) / name)]
         for photo, target in pairs:
-            # One photo named twice (say, by two patterns) is one job.
             planned[_key(photo), _key(target)] = _job(photo, target, film, sheet, frames)
     jobs = tuple(planned.values())
     check_distinct((job.input, job.targets()) for job in jobs)
@@ -115,7 +127,8 @@ def plan_jobs(
 def photos_in(folder: Path, recursive: bool, skip: Path | None = None) -> tuple[list[Path], int]:
     """The photos of a folder by extension, sorted, and the number of other files in it.
 
-    Hidden files count among the others, hidden folders and `skip` (where the results go) are not entered.
+    Hidden files count among the others, and so do results of earlier runs that lie beside their photos
+    (`*_unfaded.*`). Hidden folders, folders of results and `skip` (where the results go) are not entered.
 
     Raises:
         InputError: there is no photo, or a folder can't be listed.
@@ -128,20 +141,32 @@ def photos_in(folder: Path, recursive: bool, skip: Path | None = None) -> tuple[
 
     avoided = None if skip is None else _key(skip)
     photos: list[Path] = []
-    others = 0
+    others = results = 0
+    deeper = False
     for root, folders, files in os.walk(folder, onerror=unreadable):
-        inside = [name for name in folders if not name.startswith(".") and _key(Path(root, name)) != avoided]
+        inside = [
+            name
+            for name in folders
+            if not name.startswith(".")
+            and not name.endswith(_OWN_FOLDERS)
+            and _key(Path(root, name)) != avoided
+        ]
+        deeper = deeper or bool(inside)
         folders[:] = sorted(inside) if recursive else []
         for name in files:
             suffix = Path(name).suffix.lower()
-            if not name.startswith(".") and (suffix in SUFFIXES or suffix in FALLBACKS):
-                photos.append(Path(root, name))
-            else:
+            if name.startswith(".") or not (suffix in SUFFIXES or suffix in FALLBACKS):
                 others += 1
+            elif Path(name).stem.endswith(_OWN_FILES):
+                results += 1
+            else:
+                photos.append(Path(root, name))
     if not photos:
-        hint = "" if recursive else "; add --recursive to look into its folders"
+        hint = "; add --recursive to look into its folders" if deeper and not recursive else ""
+        if results:
+            hint = f" but results of earlier runs (*_unfaded.*); name those as files to use them{hint}"
         raise InputError(f"{folder} holds no images{hint}")
-    return sorted(photos, key=lambda photo: photo.relative_to(folder).as_posix()), others
+    return sorted(photos, key=lambda photo: photo.relative_to(folder).as_posix()), others + results
 
 
 def extension_of(format: str) -> str:
@@ -160,10 +185,10 @@ def extension_of(format: str) -> str:
 
 
 def check_distinct(plans: Iterable[tuple[Path, Sequence[Path]]]) -> None:
-    """Sees to it that no input is a target and no target is written twice.
+    """Sees to it that no input is a target or lies in one, and no target is another or lies in one.
 
     Raises:
-        UsageError: one is; the message names both.
+        UsageError: one does; the message names both.
     """
     planned = list(plans)
     sources = {_key(source): source for source, _ in planned}
@@ -179,6 +204,14 @@ def check_distinct(plans: Iterable[tuple[Path, Sequence[Path]]]) -> None:
                     "give them different output folders"
                 )
             taken[key] = source
+    folders = {_key(target): target for _, targets in planned for target in targets}
+    for path in (*sources.values(), *folders.values()):
+        for parent in Path(_key(path)).parents:
+            if str(parent) in folders:
+                raise UsageError(
+                    f"{folders[str(parent)]} would be written for {taken[str(parent)]}, but {path} lies in it; "
+                    "choose another output folder or leave one of the photos out"
+                )
 
 
 def _job(photo: Path, target: Path, film: bool, sheet: bool, frames: bool) -> Job:
@@ -196,6 +229,30 @@ def _beside(folder: Path) -> Path:
     if not whole.name:
         raise UsageError(f"{folder} has no place beside it; name an output folder with -o")
     return (folder.parent if folder.name not in ("", "..") else whole.parent) / f"{whole.name}_unfaded"
+
+
+def _check_output(output: Path | str, sources: Sequence[Path]) -> None:
+    """Before any work: what a result can never be written to."""
+    path = Path(output)
+    named = path.suffix.lower() in SUFFIXES or path.suffix.lower() in FALLBACKS
+    if named and _names_a_file(output) and (len(sources) > 1 or sources[0].is_dir()):
+        raise UsageError(
+            f"{output} names one file, but {'several photos' if len(sources) > 1 else 'a folder'} would be "
+            "restored; name an output folder"
+        )
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return
+    if stat.S_ISDIR(mode):
+        return
+    if not stat.S_ISREG(mode):
+        raise OutputError(
+            f"{output} is a device or a pipe, not a file or a folder; choose one of those, or --dry-run to "
+            "write nothing"
+        )
+    if not _names_a_file(output):
+        raise OutputError(f"{output} is a file, not a folder; choose another output")
 
 
 def _names_a_file(output: Path | str) -> bool:

@@ -57,10 +57,12 @@ class Photos:
         """(training, validation) with every n-th photo held out, the same ones every time.
 
         Raises:
-            ValueError: not enough photos.
+            InputError: not enough photos.
         """
         if not 0 < held_out < len(self):
-            raise ValueError(f"can't hold {held_out} of {len(self)} photos out")
+            raise InputError(
+                f"{len(self)} photos are too few to hold {held_out} out for validation; give more"
+            )
         kept = {round((index + 0.5) * len(self) / held_out - 0.5) for index in range(held_out)}
         return self.subset([i for i in range(len(self)) if i not in kept]), self.subset(sorted(kept))
 
@@ -152,9 +154,13 @@ def _unpack(path: Path) -> list[tuple[str, bytes]]:
     try:
         content = torch.load(path, weights_only=True)
     except Exception as error:
-        raise InputError(f"{path} is not a packed set of photos; make one with `unfade pack`") from error
+        raise InputError(
+            f"{path} is not a packed set of photos; make one with python -m unfade.recipes.tiny_gpu --pack"
+        ) from error
     if not isinstance(content, dict) or content.get("kind") != _KIND:
-        raise InputError(f"{path} is not a packed set of photos; make one with `unfade pack`")
+        raise InputError(
+            f"{path} is not a packed set of photos; make one with python -m unfade.recipes.tiny_gpu --pack"
+        )
     position = 0
     files: list[tuple[str, bytes]] = []
     for index, size in enumerate(content["sizes"]):

@@ -15,12 +15,12 @@ from unfade.training.photos import Photos
 
 # (share, kinds): single tasks that are tested on their own, then all FoundIR groups alike.
 SINGLES: tuple[tuple[float, str | None], ...] = (
-    (0.12, "gaussian-noise"),
-    (0.18, "downsample"),
-    (0.13, "jpeg"),
-    (0.14, "motion-blur"),
-    (0.05, "defocus"),
-    (0.02, "gaussian-blur"),
+    (0.18, "gaussian-noise"),
+    (0.13, "downsample"),
+    (0.08, "jpeg"),
+    (0.22, "motion-blur"),
+    (0.04, "defocus"),
+    (0.01, "gaussian-blur"),
     (0.05, "lowlight"),
     (0.03, None),
 )
@@ -43,7 +43,7 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class SampleRule:
     """How samples are drawn.
 
     Attributes:
@@ -109,7 +109,7 @@ def _turned(
 
 def draw_sample(
     photos: Photos,
-    recipe: Recipe,
+    rule: SampleRule,
     dice: random.Random,
     generator: torch.Generator,
     kinds: Sequence[Kinds] | None = None,
@@ -118,18 +118,18 @@ def draw_sample(
 
     Args:
         photos: where the crops come from.
-        recipe: sizes and shares.
+        rule: sizes and shares.
         dice, generator: the generator's device is where the degradation is computed.
-        kinds: one per group of `recipe.together` samples; drawn if left out.
+        kinds: one per group of `rule.together` samples; drawn if left out.
     """
     device = generator.device
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
     prompts: list[str | None] = []
-    for group in range(recipe.batch // recipe.together):
+    for group in range(rule.batch // rule.together):
         windows, thumbnails, places = [], [], []
-        for _ in range(recipe.together):
+        for _ in range(rule.together):
             index = dice.randrange(len(photos))
-            window, place = _window(photos, index, recipe.crop, dice.random() < recipe.reduced, dice)
+            window, place = _window(photos, index, rule.crop, dice.random() < rule.reduced, dice)
             window, thumbnail, place = _turned(window, photos.thumbnails[index], place, dice.randrange(8))
             windows.append(window)
             thumbnails.append(thumbnail)
@@ -139,12 +139,12 @@ def draw_sample(
         chosen = draw_kinds(dice) if kinds is None else kinds[group]
         view = View(*torch.tensor(places, dtype=torch.float32, device=device).unbind(1))
         whole = View(*(view.top * 0, view.left * 0, *(2 * (view.photo_height, view.photo_width))))
-        shape = (recipe.together, recipe.crop, recipe.crop)
+        shape = (rule.together, rule.crop, rule.crop)
         composition = draw_composition(chosen, generator, shape, codec="torch")
         degraded = composition(clean, 1.0, view).mul(255).round().div(255)
         parts.append((degraded, clean, composition(thumbnail, 1.0, whole)))
         names = tuple(kind.name for kind in chosen)
-        for _ in range(recipe.together):
-            prompts.append(goal_sentence(names, dice) if dice.random() < recipe.prompted else None)
+        for _ in range(rule.together):
+            prompts.append(goal_sentence(names, dice) if dice.random() < rule.prompted else None)
     degraded, clean, thumbnail = (torch.cat(column) for column in zip(*parts, strict=True))
     return Sample(degraded, clean, thumbnail, prompts)

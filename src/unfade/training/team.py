@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor, distributed, multiprocessing
+
+from unfade.core import UnfadeError
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +72,15 @@ def work_together(size: int, work: Callable[..., None], *arguments: Any) -> None
     """Runs `work(team, *arguments)` in `size` processes of one thread each; `work` must be importable.
 
     Raises:
-        Exception: of the first process that failed; the others are ended.
+        UnfadeError: what the first process that failed said last; the others are ended. A single worker's
+            exceptions come through as they are.
     """
     if size == 1:
         work(Team(), *arguments)
         return
     with tempfile.TemporaryDirectory() as folder:
         meeting = str(Path(folder) / f"meeting-{os.getpid()}")
-        torch.multiprocessing.spawn(_member, (size, meeting, work, arguments), nprocs=size)  # type: ignore[attr-defined]
+        try:
+            multiprocessing.spawn(_member, (size, meeting, work, arguments), nprocs=size)
+        except multiprocessing.ProcessRaisedException as error:
+            raise UnfadeError(f"a training worker failed: {str(error).strip().splitlines()[-1]}") from error
