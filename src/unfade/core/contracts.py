@@ -82,15 +82,15 @@ class Restoration:
 
     Attributes:
         trajectory: the way; its last clip is the result.
-        frames: length of the film, as planned.
         provenance: how it was made, as short texts (version, model, weights hash, prompt, steps, ...).
         seconds: wall time of the restoration itself.
+        frames: length of the film, as planned.
     """
 
     trajectory: Trajectory
-    frames: int = 9
     provenance: Mapping[str, str] = field(default_factory=dict[str, str])
     seconds: float = 0.0
+    frames: int = 9
 
     @property
     def result(self) -> Clip:

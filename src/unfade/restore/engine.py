@@ -116,9 +116,9 @@ class PixelRestorer:
             clips.append(clip.with_frames(_as_the_file(frames, clip)))
         return Restoration(
             Trajectory(taus, tuple(clips)),
-            plan.frames,
             self._provenance(prompt, plan, device, dtype, tile, parts),
             time.perf_counter() - begun,
+            plan.frames,
         )
 
     def _provenance(

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, distributed, multiprocessing
+from torch import Tensor, distributed
+from torch.multiprocessing.spawn import ProcessRaisedException, spawn
 
 from unfade.core import UnfadeError
 
@@ -81,6 +82,6 @@ def work_together(size: int, work: Callable[..., None], *arguments: Any) -> None
     with tempfile.TemporaryDirectory() as folder:
         meeting = str(Path(folder) / f"meeting-{os.getpid()}")
         try:
-            multiprocessing.spawn(_member, (size, meeting, work, arguments), nprocs=size)
-        except multiprocessing.ProcessRaisedException as error:
+            spawn(_member, (size, meeting, work, arguments), nprocs=size)
+        except ProcessRaisedException as error:
             raise UnfadeError(f"a training worker failed: {str(error).strip().splitlines()[-1]}") from error
