@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+CORE := $(VENV)/.core
 READY := $(VENV)/.ready
 PHOTOS ?= ../shared/data/photos
 BENCH ?= ../shared/data/bench
@@ -10,15 +11,19 @@ WORKERS ?= 2
 
 .PHONY: demo test check bench train-tiny gpu-train gpu-bench clean
 
-$(READY): pyproject.toml constraints.txt
+$(CORE): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	# torch first and by itself: where pip knows a CPU build of the pinned version, it takes that one.
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	touch $(CORE)
+
+$(READY): $(CORE)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $(READY)
 
-demo: $(READY)  ## restore the example photos, with films, into demo/
+demo: $(CORE)  ## restore the example photos, with films, into demo/
 	$(BIN)/python benchmarks/demo.py --output demo
 
 test: $(READY)  ## the whole suite
@@ -42,7 +47,7 @@ train-tiny: $(READY)  ## train the embedded model, or go on with it, into $(RUNS
 
 # A lent GPU machine has its own PyTorch and no registry: where python3 can import torch, it is taken as it is.
 GPU_PYTHON = $(shell $(PYTHON) -c 'import torch' 2>/dev/null && echo $(PYTHON) || echo $(BIN)/python)
-GPU_READY = $(if $(filter $(PYTHON),$(GPU_PYTHON)),,$(READY))
+GPU_READY = $(if $(filter $(PYTHON),$(GPU_PYTHON)),,$(CORE))
 
 gpu-train: $(GPU_READY)  ## continue the shipped model on a GPU with bare PyTorch (CPU size without one)
 	PYTHONPATH=src $(GPU_PYTHON) -m unfade.recipes.tiny_gpu --photos $(PHOTOS) --output $${OUT:-runs/gpu}

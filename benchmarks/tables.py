@@ -27,6 +27,7 @@ TITLES = {
     "cbsd68 dark-0.1": "CBSD68, a tenth of the light, noise 3",
     "set14 clean": "Set14, nothing wrong",
     "cbsd68 clean": "CBSD68, nothing wrong",
+    "examples clean": "example photos, nothing wrong",
 }
 
 
@@ -126,20 +127,25 @@ def replaced(text: str, name: str, lines: list[str]) -> str:
     return pattern.sub(lambda found: found.group(1) + body + found.group(2), text)
 
 
-def main() -> None:
+def parts() -> dict[str, list[str]]:
+    """Every table by the name of its markers."""
     found = read("quality.json")
     model = found["model"]
     rows = {(f"{task['photos']} {task['task']}", task["restorer"]): task for task in found["tasks"]}
     fast = read("speed.json")
-    parts = {
+    return {
         "quality": [*quality(rows, model), "", told(found)],
         "groups": groups(rows, model),
         "peers": peers(found, model),
         "speed": [*speed(fast), told(fast)],
     }
+
+
+def main() -> None:
+    made = parts()
     for path in (ROOT / "README.md", ROOT / "src/unfade/backbones/weights/README.md"):
         text = path.read_text()
-        for name, lines in parts.items():
+        for name, lines in made.items():
             text = replaced(text, name, lines)
         path.write_text(text)
         print(f"written: {path}")

@@ -37,6 +37,12 @@ def _report(row: dict[str, object]) -> None:
     text = f"step {row['step']}  loss {row['loss']}  rate {row['rate']}  {row['seconds']} s"
     table = row.get("psnr")
     if isinstance(table, dict):
-        cells = (f"{task} {before:.2f} -> {after:.2f}" for task, (before, after) in table.items())
+        cells = (
+            f"{task} {_decibels(before)} -> {_decibels(after)}" for task, (before, after) in table.items()
+        )
         text += "\n  " + "\n  ".join(cells)
     typer.echo(text)
+
+
+def _decibels(figure: float | None) -> str:
+    return "perfect" if figure is None else f"{figure:.2f}"

@@ -1,5 +1,7 @@
 """A small fixed table on held-out photos: gain over the input per classic task."""
 
+import math
+
 import torch
 
 from unfade.backbones.tiny import Tiny, thumbnail_of
@@ -23,14 +25,14 @@ SIDE = 192
 
 
 @torch.no_grad()
-def validate(model: Tiny, photos: Photos, seed: int = 0) -> dict[str, list[float]]:
+def validate(model: Tiny, photos: Photos, seed: int = 0) -> dict[str, list[float | None]]:
     """Mean RGB PSNR in dB of input and output for each task, over the centres of the photos.
 
-    The thumbnail is that of the centre: it is the whole photo here. A clean photo's input is perfect, so its
-    first figure is infinite and its second says how far the network changed it.
+    The thumbnail is that of the centre: it is the whole photo here. A clean photo's input is perfect and has no
+    figure (None); the second one says how far the network changed it.
     """
     device = next(model.parameters()).device
-    table: dict[str, list[float]] = {}
+    table: dict[str, list[float | None]] = {}
     for task in TASKS:
         figures: list[tuple[float, float]] = []
         for index in range(len(photos)):
@@ -45,7 +47,7 @@ def validate(model: Tiny, photos: Photos, seed: int = 0) -> dict[str, list[float
                 restored = model(degraded, torch.zeros(1, device=device), degraded, context).clamp(0, 1)
             figures.append((_psnr(degraded, clean), _psnr(restored, clean)))
         columns = [sum(column) / len(figures) for column in zip(*figures, strict=True)]
-        table[task] = [round(figure, 3) for figure in columns]
+        table[task] = [round(figure, 3) if math.isfinite(figure) else None for figure in columns]
     return table
 
 
