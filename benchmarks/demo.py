@@ -68,20 +68,20 @@ def main() -> int:
     command = [sys.executable, "-m", "unfade", "restore", str(damaged), "--output", str(restored)]
     subprocess.run([*command, "--model", options.model, "--film", "--sheet", "--save-frames"], check=True)
     seconds = time.perf_counter() - begun
-    pairs: list[Tensor] = []
-    labels: list[str] = []
+    rows: tuple[list[Tensor], list[Tensor]] = ([], [])
+    labels: tuple[list[str], list[str]] = ([], [])
     print(f"\n{'damage':16s}{'before':>9s}{'after':>9s}   (dB, RGB PSNR to the original)")
     for name, original in clean.items():
-        before = read_image(damaged / f"{name}.png").frames
-        after = read_image(restored / f"{name}.png").frames
-        figures = [float(psnr(image, original)) for image in (before, after)]
+        figures: list[float] = []
+        for row, texts, folder in zip(rows, labels, (damaged, restored), strict=True):
+            image = read_image(folder / f"{name}.png").frames
+            figures.append(float(psnr(image, original)))
+            row.append(image[0])
+            texts.append(f"{name if folder is damaged else 'restored'}: {figures[-1]:.1f} dB")
         print(f"{name:16s}{figures[0]:9.2f}{figures[1]:9.2f}")
-        pairs += [before[0], after[0]]
-        labels += [f"{name}: {figures[0]:.1f} dB", f"restored: {figures[1]:.1f} dB"]
-    write_image(
-        Clip.of(contact_sheet(squares(pairs), columns=4, labels=labels, width=1200)),
-        options.output / "pairs.png",
-    )
+    cells = squares([*rows[0], *rows[1]])
+    sheet = contact_sheet(cells, columns=len(clean), labels=[*labels[0], *labels[1]], width=1460)
+    write_image(Clip.of(sheet), options.output / "pairs.png")
     film = [read_image(path).frames[0] for path in sorted((restored / "noise_frames").glob("*.png"))]
     strip = contact_sheet(squares(film, 240), columns=len(film), width=1600)
     write_image(Clip.of(torch.clamp(strip, 0, 1)), options.output / "film.png")
