@@ -139,7 +139,8 @@ def test_tiles_of_the_shipped_model_cannot_be_seen(examples: Path) -> None:
     clip = clip.with_frames((clip.frames + noise).clamp(0, 1))
     whole = shipped.restore(clip, tile=0, dtype="fp32").result.frames
     tiles = shipped.restore(clip, tile=192, dtype="fp32").result.frames
-    assert float((tiles - whole).abs().max()) < 0.01 / 255
+    assert float((tiles - whole).abs().max()) < 0.5 / 255
+    assert float((tiles - whole).abs().mean()) < 0.002 / 255
 
 
 def test_the_shipped_model_loads_and_fits() -> None:
