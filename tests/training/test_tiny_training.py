@@ -214,3 +214,14 @@ def test_a_changed_plan_is_logged(examples: Path, tmp_path: Path) -> None:
     run_tiny([examples], tmp_path, recipe="smoke", steps=3)
     rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert {"step": 2, "changed": {"steps": [4, 3]}} in rows
+
+
+def test_the_log_of_a_resumed_run_repeats_nothing(photos: Photos, tmp_path: Path) -> None:
+    TinyTrainer(RUN, photos, tmp_path).run(until=6)
+    with (tmp_path / "log.jsonl").open("a") as log:
+        log.write('{"step": 8, "loss": 0.5}\n')
+    trainer = TinyTrainer(RUN, photos, tmp_path)
+    trainer.resume()
+    trainer.run(until=9)
+    steps = [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert steps == [6, 9]

@@ -156,11 +156,19 @@ class TinyTrainer:
             self.generator.set_state(fields.cpu())
 
     def resume(self) -> bool:
-        """Takes up the folder's checkpoint, if there is one; a changed plan is written to the log."""
+        """Takes up the folder's checkpoint, if there is one.
+
+        The log loses what was done after the checkpoint and will be done again, and gains a row if the plan has
+        changed.
+        """
         if not self.checkpoint.exists():
             return False
         state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
         self.load_state(state)
+        log = self.folder / "log.jsonl"
+        if self.team.leads and log.exists():
+            rows = log.read_text().splitlines(keepends=True)
+            log.write_text("".join(row for row in rows if json.loads(row)["step"] <= self.step))
         now = json.loads(json.dumps(asdict(self.plan)))
         before = json.loads(json.dumps(state["plan"]))
         changed = {
