@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from unfade.backbones.tiny import Tiny, TinyConfig
 from unfade.core import ModelError
+from unfade.media.atomic import atomic_output
 
 LIMIT = 16 * 2**20
 
@@ -35,6 +35,7 @@ def save_tiny(model: Tiny, state: Mapping[str, Tensor], path: Path, notes: Mappi
     """Writes the weights in bf16, atomically.
 
     Raises:
+        OutputError: the file can't be written.
         ModelError: the file would be larger than 16 MiB.
     """
     from safetensors.torch import save
@@ -43,10 +44,8 @@ def save_tiny(model: Tiny, state: Mapping[str, Tensor], path: Path, notes: Mappi
     data = save(tensors, {**notes, "config": json.dumps(model.config.as_dict())})
     if len(data) > LIMIT:
         raise ModelError(f"{path} would have {len(data)} bytes, more than the {LIMIT} that are shipped")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
+    with atomic_output(path) as temporary:
+        temporary.write_bytes(data)
 
 
 def load_tiny(path: Path) -> TinyWeights:

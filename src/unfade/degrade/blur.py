@@ -86,16 +86,16 @@ class Blur(Degradation):
     """
 
     name: ClassVar[str] = "blur"
+    only: ClassVar[int | None] = None
     kind: Tensor
     size: Tensor
     angle: Tensor
 
     @classmethod
     def draw(cls, draw: Draw) -> Self:
-        return cls._of_kind(draw, draw.choice(3))
-
-    @classmethod
-    def _of_kind(cls, draw: Draw, kind: Tensor) -> Self:
+        kind = draw.choice(3)
+        if cls.only is not None:
+            kind = torch.full_like(kind, cls.only)
         sizes = torch.stack(
             (
                 draw.ranged((0.6, 1.6), (1.6, 3.5)),
@@ -121,37 +121,25 @@ class Blur(Degradation):
         return from_linear(convolve(to_linear(x), kernels))
 
 
-@dataclass(frozen=True, slots=True)
 class GaussianBlur(Blur):
     """Blur of kind 0 only."""
 
     name: ClassVar[str] = "gaussian-blur"
-
-    @classmethod
-    def draw(cls, draw: Draw) -> Self:
-        return cls._of_kind(draw, draw.choice(1))
+    only: ClassVar[int | None] = 0
 
 
-@dataclass(frozen=True, slots=True)
 class Defocus(Blur):
     """Blur of kind 1 only."""
 
     name: ClassVar[str] = "defocus"
-
-    @classmethod
-    def draw(cls, draw: Draw) -> Self:
-        return cls._of_kind(draw, draw.choice(1) + 1)
+    only: ClassVar[int | None] = 1
 
 
-@dataclass(frozen=True, slots=True)
 class MotionBlur(Blur):
     """Blur of kind 2 only."""
 
     name: ClassVar[str] = "motion-blur"
-
-    @classmethod
-    def draw(cls, draw: Draw) -> Self:
-        return cls._of_kind(draw, draw.choice(1) + 2)
+    only: ClassVar[int | None] = 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,25 +13,29 @@ from unfade.degrade.degradation import Degradation, Draw, per_sample
 from unfade.degrade.view import View
 
 
-def _veil(x: Tensor, opacity: Tensor, severity: Tensor, view: View) -> Tensor:
-    """White of the given opacity `[B, 1, H, W]` over `x`; a reduced copy gets the average opacity."""
-    if view.is_reduced(x):
-        opacity = opacity.mean((2, 3), keepdim=True)
-    elif opacity.shape[2:] != x.shape[2:]:
-        raise ValueError(f"weather drawn for {tuple(opacity.shape)} can't be applied to {tuple(x.shape)}")
-    return x + (1 - x) * (opacity * severity).clamp(0, 0.95)
-
-
 @dataclass(frozen=True, slots=True)
-class Rain(Degradation):
-    """Streaks of one direction, frozen, growing more transparent as severity falls.
+class Veil(Degradation):
+    """White of a frozen pattern over the photo, growing more transparent as severity falls.
 
     Attributes:
-        opacity: `[B, 1, H, W]` of the streaks at severity 1.
+        opacity: `[B, 1, H, W]` at severity 1; a reduced copy gets the average.
     """
 
-    name: ClassVar[str] = "rain"
     opacity: Tensor
+
+    def corrupt(self, x: Tensor, severity: Tensor, view: View) -> Tensor:
+        opacity = self.opacity
+        if view.is_reduced(x):
+            opacity = opacity.mean((2, 3), keepdim=True)
+        elif opacity.shape[2:] != x.shape[2:]:
+            raise ValueError(f"weather drawn for {tuple(opacity.shape)} can't be applied to {tuple(x.shape)}")
+        return x + (1 - x) * (opacity * severity).clamp(0, 0.95)
+
+
+class Rain(Veil):
+    """Streaks of one direction."""
+
+    name: ClassVar[str] = "rain"
 
     @classmethod
     def draw(cls, draw: Draw) -> Self:
@@ -44,20 +48,11 @@ class Rain(Degradation):
         streaks = convolve(streaks, gaussian_kernels(draw.uniform(0.3, 0.8)))
         return cls((streaks * per_sample(length * draw.uniform(0.4, 0.9))).clamp(0, 0.9))
 
-    def corrupt(self, x: Tensor, severity: Tensor, view: View) -> Tensor:
-        return _veil(x, self.opacity, severity, view)
 
-
-@dataclass(frozen=True, slots=True)
-class Snow(Degradation):
-    """Flakes of three distances: small and sharp to large, soft and fast. For evaluation only.
-
-    Attributes:
-        opacity: `[B, 1, H, W]` of the flakes at severity 1.
-    """
+class Snow(Veil):
+    """Flakes of three distances: small and sharp to large, soft and fast. For evaluation only."""
 
     name: ClassVar[str] = "snow"
-    opacity: Tensor
 
     @classmethod
     def draw(cls, draw: Draw) -> Self:
@@ -72,9 +67,6 @@ class Snow(Degradation):
             flakes = convolve(flakes, line_kernels(torch.full_like(amount, speed), angle)) * math.sqrt(speed)
             opacity = 1 - (1 - opacity) * (1 - 0.9 * flakes.clamp(0, 1))
         return cls(opacity)
-
-    def corrupt(self, x: Tensor, severity: Tensor, view: View) -> Tensor:
-        return _veil(x, self.opacity, severity, view)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,6 @@
 """Clean photos in memory: one flat array of bytes, from folders or from a packed file."""
 
 import io
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from torch.nn import functional
 
 from unfade.backbones.tiny import THUMBNAIL
 from unfade.core import InputError
+from unfade.media.atomic import atomic_output
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".ppm"}
 _KIND = "unfade photos 1"
@@ -144,9 +144,8 @@ def pack(folders: Iterable[Path], target: Path, limit: int = 50 * 2**20) -> int:
     share = min(1.0, (limit - 4096) / max(1, total))
     chosen = [path for index, path in enumerate(files) if int((index + 1) * share) > int(index * share)]
     payload = [path.read_bytes() for path in chosen]
-    temporary = target.with_name(f".{target.name}.partial")
-    torch.save({"kind": _KIND, "sizes": [len(d) for d in payload], "data": b"".join(payload)}, temporary)
-    os.replace(temporary, target)
+    with atomic_output(target) as temporary:
+        torch.save({"kind": _KIND, "sizes": [len(d) for d in payload], "data": b"".join(payload)}, temporary)
     return len(chosen)
 
 

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import random
 import time
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from unfade.backbones.tiny import Tiny, TinyConfig
 from unfade.core import InputError, subseed
+from unfade.media.atomic import atomic_output
 from unfade.training.optimizer import MuonAdamW, split_parameters
 from unfade.training.photos import Photos
 from unfade.training.samples import Sample, SampleRule, draw_sample
@@ -194,10 +194,8 @@ class TinyTrainer:
         state = self.state()
         if not self.team.leads:
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = self.checkpoint.with_name(".checkpoint.partial")
-        torch.save(state, temporary)
-        os.replace(temporary, self.checkpoint)
+        with atomic_output(self.checkpoint) as temporary:
+            torch.save(state, temporary)
 
     def averaged(self) -> Tiny:
         """The network with averaged weights, for evaluation."""
