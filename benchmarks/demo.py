@@ -16,7 +16,7 @@ from torch import Tensor
 
 from unfade.core import Clip, generator
 from unfade.degrade.classic import compressed, darkened, defocused, enlarged, noisy
-from unfade.evaluation.fidelity import psnr
+from unfade.evaluation.metrics.fidelity import psnr
 from unfade.media.images import read_image, write_image
 from unfade.media.sheet import contact_sheet
 

@@ -152,9 +152,9 @@ def write_results(path: Path, figures: dict[str, Any], bars: Sequence[Bar]) -> N
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(_finite(document), indent=1, allow_nan=False)
-    # A photo's figures on one line: lists of numbers first, then the rows that hold them.
+    # A group's figures on one line: lists of numbers first, then the rows that hold them.
     text = re.sub(r"\[[^][{}]*\]", _on_one_line, text)
-    text = re.sub(r'\{\s+"image"[^{}]*\}', _on_one_line, text)
+    text = re.sub(r'\{\s+"(benchmark|name)"[^{}]*\}', _on_one_line, text)
     path.write_text(text + "\n")
 
 

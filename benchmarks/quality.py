@@ -1,121 +1,162 @@
-"""How well a model restores: the classic tests of small networks, FoundIR's twenty groups, and clean photos.
+"""How well a model restores, beside peers: classic tests, everyday damage, FoundIR's groups made anew, clean photos.
 
     python benchmarks/quality.py --data ../shared/data/bench --model tiny -o benchmarks/results/quality.json
 
-`--data` holds `set5`, `set14` and `cbsd68`. Exit code 0 with the results written (whatever they are;
-`--strict` makes a missed bar exit 1), 3 if the data is not there.
+`--data` holds `set5`, `set14` and `cbsd68`. Everything goes through `unfade evaluate`'s own code. Exit code 0 with the
+results written (whatever they are; `--strict` makes a missed bar exit 1), 3 if the data is not there.
 """
 
 import argparse
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-import torch
-from torch import Tensor
+from typing import Any
 
 from measurement import REPOSITORY, Bar, print_bars, print_table, write_results
-from unfade.core import Plan, Restorer
-from unfade.degrade import FOUNDIR, SINGLE
-from unfade.evaluation.peers import Bilateral, Bm3d, Clahe, Identity, NonLocalMeans
-from unfade.evaluation.protocol import Report, Task, classic, composed, run_task
-from unfade.media.images import read_image
-from unfade.restore.load import load
+from unfade.evaluation.benchmarks.benchmark import Benchmark, Group
+from unfade.evaluation.benchmarks.table import benchmark, only, synthesized
+from unfade.evaluation.curves import rises
+from unfade.evaluation.journal import Row
+from unfade.evaluation.measure import Settings
+from unfade.recipes.evaluate import Evaluation, contender, evaluate
 
 RISING = 0.95
+NOISE = ("peer:nlm", "peer:bilateral", "peer:bm3d")
+BLIND = ("peer:identity", "peer:nlm-default", "peer:bilateral", "peer:clahe", "peer:gamma")
+TOLD = (
+    "peer:wiener",
+    "peer:wiener-wrong",
+    "peer:richardson-lucy",
+    "peer:clahe",
+    "peer:gamma",
+    "peer:mean-gain",
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
-    """A task on a set of photos, and what the issue asks of it.
+class Part:
+    """One evaluation.
 
     Attributes:
-        task: what is done.
-        photos: the set's folder.
-        limit: at most so many photos, 0 for all.
-        psnr, gain: least mean PSNR of the result and least mean gain over the input, in dB; nothing may get worse.
-        known_input: (PSNR, tolerance) of the degraded input in the literature: checks the protocol itself.
-        rises: whether the film is expected to rise.
+        protocol: what is measured.
+        photos: folder below `--data`, or "examples".
+        peers: who is measured beside the model on request.
+        drawn: whether damage is drawn at random, so that some photos a group are enough.
     """
 
-    task: Task
+    protocol: Benchmark
     photos: str
-    limit: int = 0
+    peers: tuple[str, ...] = ()
+    drawn: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What the issue asks of a group.
+
+    Attributes:
+        psnr, gain: least mean PSNR of the result, and least mean gain over the input, in dB.
+        known_input: PSNR of the input in the literature, within 0.15 dB: checks the protocol itself.
+        rises: whether films have to rise.
+    """
+
     psnr: float | None = None
     gain: float | None = 0.0
-    known_input: tuple[float, float] | None = None
+    known_input: float | None = None
     rises: bool = True
 
-    @property
-    def name(self) -> str:
-        return f"{self.photos} {self.task.name}"
 
-    def bars(self, report: Report, complete: bool) -> Iterator[Bar]:
-        """The case's bars with the report's values; the known input is that of a complete set."""
-        output, given = report.mean(lambda row: row.output_psnr), report.mean(lambda row: row.input_psnr)
-        if self.psnr is not None:
-            yield Bar(f"{self.name}: PSNR, dB", output, self.psnr)
-        if self.gain is not None:
-            yield Bar(f"{self.name}: gain, dB", output - given, self.gain)
-        if self.known_input is not None:
-            expected, tolerance = self.known_input
-            name = f"{self.name}: input off {expected} dB"
-            yield Bar(name, abs(given - expected), tolerance, at_most=True, applies=complete)
-        if self.rises:
-            yield Bar(f"{self.name}: films that rise, share", report.rising, RISING)
+DEMANDS = {
+    ("CBSD68", "noise-25"): Demand(psnr=29.8),
+    ("Set5", "x2"): Demand(psnr=34.5, known_input=33.66),
+    ("Set5", "x4"): Demand(psnr=29.0, known_input=28.42),
+    ("CBSD68, JPEG", "jpeg-20"): Demand(gain=0.4),
+    ("Everyday damage on CBSD68", "motion-15"): Demand(gain=0.4),
+    ("Everyday damage on CBSD68", "dark-0.2"): Demand(gain=11.0),
+    ("Everyday damage on CBSD68", "dark-0.1"): Demand(gain=11.0),
+}
+UNHARMED = Demand(psnr=36.0, gain=None, rises=False)
 
 
-def cases(groups: int) -> list[Case]:
-    """Every case; FoundIR's groups and snow on `groups` photos each."""
-    strong = composed("lowlight-strong", SINGLE["lowlight"], "strong")
-    listed = [
-        Case(classic("noise-15"), "cbsd68"),
-        Case(classic("noise-25"), "cbsd68", psnr=29.8),
-        Case(classic("noise-50"), "cbsd68"),
-        Case(classic("x2"), "set5", psnr=34.5, known_input=(33.66, 0.15)),
-        Case(classic("x4"), "set5", psnr=29.0, known_input=(28.42, 0.15)),
-        Case(classic("x2"), "set14"),
-        Case(classic("x4"), "set14"),
-        Case(classic("jpeg-10"), "cbsd68"),
-        Case(classic("jpeg-20"), "cbsd68", gain=0.4),
-        Case(classic("jpeg-40"), "cbsd68"),
-        Case(classic("motion-15"), "cbsd68", gain=0.4),
-        Case(classic("defocus-3"), "cbsd68"),
-        Case(classic("dark-0.2"), "cbsd68", gain=11.0),
-        Case(classic("dark-0.1"), "cbsd68", gain=11.0),
-        Case(strong, "cbsd68"),
-    ]
-    listed += [Case(composed(name, kinds), "cbsd68", groups) for name, kinds in FOUNDIR.items()]
-    listed.append(Case(composed("snow (unseen)", SINGLE["snow"]), "cbsd68", groups))
-    clean = (
-        Case(classic("clean"), folder, psnr=36.0, gain=None, rises=False)
-        for folder in ("set14", "cbsd68", "examples")
+def parts() -> list[Part]:
+    """Every evaluation, in the order of the tables."""
+    everyday = benchmark("everyday")
+    strong = Group(name="lowlight-strong", make="lowlight", strength="strong", count=68)
+    everyday = replace(everyday, groups=(*everyday.groups, strong))
+    foundir = synthesized(benchmark("foundir"))
+    snow = replace(foundir, name="unseen", title="Unseen: snow", groups=(Group(name="snow", make="snow"),))
+    set14, examples = (
+        replace(
+            everyday,
+            name=name,
+            title=title,
+            groups=(Group(name="clean", make="clean"),),
+            citation="",
+            notes=(),
+        )
+        for name, title in (("set14-clean", "Set14"), ("examples-clean", "Example photos"))
     )
-    return [*listed, *clean]
+    return [
+        Part(benchmark("cbsd68"), "cbsd68", NOISE),
+        Part(only(benchmark("set5"), ["x2", "x4"]), "set5", ("peer:bicubic", "peer:lanczos")),
+        Part(only(benchmark("set14"), ["x2", "x4"]), "set14", ("peer:bicubic", "peer:lanczos")),
+        Part(benchmark("cbsd68-jpeg"), "cbsd68", ("peer:bilateral", "peer:nlm-default")),
+        Part(everyday, "cbsd68", TOLD),
+        Part(foundir, "cbsd68", BLIND, drawn=True),
+        Part(snow, "cbsd68", BLIND, drawn=True),
+        Part(set14, "set14"),
+        Part(examples, "examples"),
+    ]
 
 
-def peers(task: str) -> dict[str, Restorer]:
-    """What a task is compared with on request: filters that know the noise level, or that brighten."""
-    kind, _, level = task.partition("-")
-    if kind == "noise":
-        sigma = float(level)
-        return {
-            "nlm h=10": NonLocalMeans(),
-            "nlm": NonLocalMeans.for_sigma(sigma),
-            "bilateral": Bilateral.for_sigma(sigma),
-            "bm3d": Bm3d(sigma),
-        }
-    if kind in ("dark", "lowlight"):
-        return {"clahe": Clahe()}
-    return {"identity": Identity()} if kind == "clean" else {}
+def demand(title: str, group: str) -> Demand:
+    """What is asked of a group: its own demand, or that nothing gets worse."""
+    return UNHARMED if group == "clean" else DEMANDS.get((title, group), Demand())
 
 
-def photos(folder: Path, limit: int) -> list[tuple[str, Tensor]]:
-    """Name and pixels `[3, H, W]` of a folder's first photos, in the order of their names."""
-    paths = sorted(path for path in folder.iterdir() if path.suffix in (".png", ".jpg"))
-    return [(path.name, read_image(path).frames[0]) for path in paths[: limit or None]]
+def bars(title: str, table: Sequence[dict[str, Any]], whole: bool) -> Iterator[Bar]:
+    """A part's bars with the values found; a known input is that of a complete set."""
+    for row in table:
+        name, asked = f"{title} {row['group']}", demand(title, row["group"])
+        if asked.psnr is not None:
+            yield Bar(f"{name}: PSNR, dB", row["output"], asked.psnr)
+        if asked.gain is not None:
+            yield Bar(f"{name}: gain, dB", row["gain"], asked.gain)
+        if asked.known_input is not None:
+            off = abs(row["input"] - asked.known_input)
+            yield Bar(f"{name}: input off {asked.known_input} dB", off, 0.15, at_most=True, applies=whole)
+        if asked.rises:
+            yield Bar(f"{name}: films that rise, share", row["rising"], RISING)
+
+
+def lines(found: Evaluation, metric: str) -> list[dict[str, Any]]:
+    """One entry a group and contender, of the benchmark's first metric."""
+    speeds = {one["name"]: one["seconds_per_megapixel"] for one in found.timing["models"]}
+    title, synthetic = found.report["benchmark"]["title"], found.report["benchmark"]["synthetic"]
+    table: list[dict[str, Any]] = []
+    for group in found.report["groups"]:
+        rows = [row for row in found.rows if (row.group, row.model) == (group["group"], group["model"])]
+        films = [row.film[metric] for row in rows if metric in row.film]
+        table.append(
+            {
+                "benchmark": title,
+                "synthetic": synthetic,
+                "group": group["group"],
+                "restorer": group["model"],
+                "metric": metric,
+                "images": len(rows),
+                "input": _mean(row.input[metric] for row in rows),
+                "output": _mean(row.output[metric] for row in rows),
+                "gain": _mean(_gain(row, metric) for row in rows),
+                "worst_gain": min(_gain(row, metric) for row in rows),
+                "rising": _mean(float(rises(film)) for film in films) if films else None,
+                "largest_drop": max((_drop(film) for film in films), default=None),
+                "seconds_per_megapixel": speeds[group["model"]],
+            }
+        )
+    return table
 
 
 def main() -> int:
@@ -124,15 +165,15 @@ def main() -> int:
     )
     parser.add_argument("--data", type=Path, default=REPOSITORY.parent / "shared/data/bench")
     parser.add_argument("--model", default="tiny", help="a catalog name or a .safetensors file")
-    parser.add_argument("--limit", type=int, default=0, help="photos per case, 0 for all")
-    parser.add_argument("--groups", type=int, default=20, help="photos per FoundIR group")
-    parser.add_argument("--only", default="", help="only cases whose name contains this")
-    parser.add_argument("--peers", type=int, default=0, help="photos on which peers are measured as well")
+    parser.add_argument("--limit", type=int, default=0, help="photos a group, 0 for all")
+    parser.add_argument("--groups", type=int, default=20, help="photos a group whose damage is drawn")
+    parser.add_argument("--only", default="", help="only parts whose title contains this")
+    parser.add_argument("--peers", type=int, default=0, help="photos a group on which peers are measured too")
     parser.add_argument("--steps", type=int, default=1)
     parser.add_argument("--dtype", choices=("auto", "bf16", "fp32"), default="auto")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=0, help="CPU threads, 0 for PyTorch's choice")
+    parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--strict", action="store_true", help="exit 1 if a bar is missed")
     parser.add_argument("-o", "--output", type=Path, default=REPOSITORY / "benchmarks/results/quality.json")
     asked = parser.parse_args()
@@ -142,67 +183,78 @@ def main() -> int:
         print(f"Nothing was measured: there is no {' or '.join(missing)}; name their parent with --data.")
         return 3
     folders["examples"] = REPOSITORY / "examples"
-    if asked.threads:
-        torch.set_num_threads(asked.threads)
-    plan = Plan(steps=asked.steps, dtype=asked.dtype, device=asked.device)
-    restorer = load(asked.model)
-    model = Path(asked.model).name
-    weights = getattr(getattr(restorer, "weights", None), "sha256", None)
-
-    bars: list[Bar] = []
-    tables: list[dict[str, object]] = []
-    lines: list[tuple[object, ...]] = []
-    begun = time.perf_counter()
-    for case in cases(asked.groups):
-        if asked.only not in case.name:
-            continue
-        limits = [limit for limit in (case.limit, asked.limit) if limit]
-        shown = photos(folders[case.photos], min(limits, default=0))
-        contenders: list[tuple[str, Restorer, list[tuple[str, Tensor]]]] = [(model, restorer, shown)]
-        if asked.peers:
-            contenders += [(name, peer, shown[: asked.peers]) for name, peer in peers(case.task.name).items()]
-        for name, contender, subset in contenders:
-            report = run_task(case.task, subset, contender, restorer_name=name, plan=plan, seed=asked.seed)
-            tables.append({"photos": case.photos, "colour": case.task.colour, **report.as_dict()})
-            if contender is restorer:
-                bars += case.bars(report, complete=not limits)
-            lines.append(_line(case.name, report))
-            print(*(f"{cell:.2f}" if isinstance(cell, float) else cell for cell in lines[-1]), flush=True)
-    if not lines:
-        print(f"Nothing was measured: no case's name contains {asked.only!r}.")
-        return 3
-    print()
-    header = (
-        "case",
-        "restorer",
-        "photos",
-        "input dB",
-        "output dB",
-        "gain dB",
-        "SSIM",
-        "rising",
-        "drop dB",
-        "s",
+    settings = Settings(
+        seed=asked.seed, steps=asked.steps, dtype=asked.dtype, device=asked.device, along="first"
     )
-    print_table(header, lines)
-    print_bars(bars)
-    measured = {
-        "model": model,
-        "weights": weights,
+    begun = time.perf_counter()
+    judged: list[Bar] = []
+    measured: list[dict[str, Any]] = []
+    compared: list[dict[str, Any]] = []
+    for part in parts():
+        if asked.only not in part.protocol.title:
+            continue
+        limit = min((one for one in (asked.groups if part.drawn else 0, asked.limit) if one), default=None)
+        metric = f"psnr-{part.protocol.conventions[0].name}"
+        common: dict[str, Any] = {"settings": settings, "workers": asked.workers}
+        place = folders[part.photos]
+        found = evaluate(part.protocol, place, [asked.model], limit=limit, frames=True, **common)
+        table = lines(found, metric)
+        measured += table
+        judged += bars(part.protocol.title, table, whole=limit is None)
+        _show(table)
+        if asked.peers and part.peers:
+            few = min(asked.peers, limit or asked.peers)
+            found = evaluate(part.protocol, place, [asked.model, *part.peers], limit=few, **common)
+            table = lines(found, metric)
+            compared += table
+            _show(table)
+    if not measured:
+        print(f"Nothing was measured: no part's title contains {asked.only!r}.")
+        return 3
+    print_bars(judged)
+    model = contender(asked.model)
+    results = {
+        "model": model.name,
+        "weights": model.weights,
         "limit": asked.limit,
-        "plan": {"steps": plan.steps, "dtype": plan.dtype, "device": plan.device, "seed": asked.seed},
+        "plan": {"steps": asked.steps, "dtype": asked.dtype, "device": asked.device, "seed": asked.seed},
         "seconds": time.perf_counter() - begun,
-        "tasks": tables,
+        "groups": measured,
+        "peers": compared,
     }
-    write_results(asked.output, measured, bars)
+    write_results(asked.output, results, judged)
     print(f"written: {asked.output}")
-    return 1 if asked.strict and any(bar.passed is False for bar in bars) else 0
+    return 1 if asked.strict and any(bar.passed is False for bar in judged) else 0
 
 
-def _line(name: str, report: Report) -> tuple[object, ...]:
-    figures = report.summary()
-    keys = ("images", "input_psnr", "output_psnr", "gain", "output_ssim", "rising", "largest_drop", "seconds")
-    return (name, report.restorer, *(figures[key] for key in keys))
+def _mean(values: Iterator[float]) -> float:
+    known = list(values)
+    return sum(known) / len(known)
+
+
+def _gain(row: Row, metric: str) -> float:
+    before, after = row.input[metric], row.output[metric]
+    return 0.0 if before == after else after - before
+
+
+def _drop(film: Sequence[float]) -> float:
+    return max(0.0, *(a - b if a != b else 0.0 for a, b in zip(film, film[1:], strict=False)))
+
+
+def _show(table: Sequence[dict[str, Any]]) -> None:
+    keys = (
+        "restorer",
+        "images",
+        "input",
+        "output",
+        "gain",
+        "rising",
+        "largest_drop",
+        "seconds_per_megapixel",
+    )
+    rows = [(f"{row['benchmark']} {row['group']}", *(row[key] for key in keys)) for row in table]
+    print_table(("group", "restorer", "photos", "input", "output", "gain", "rising", "drop", "s/MP"), rows)
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -11,23 +11,23 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks/results"
 TITLES = {
-    "cbsd68 noise-15": "CBSD68, colour noise, sigma 15",
-    "cbsd68 noise-25": "CBSD68, colour noise, sigma 25",
-    "cbsd68 noise-50": "CBSD68, colour noise, sigma 50",
-    "set5 x2": "Set5, enlarged 2x (Y)",
-    "set5 x4": "Set5, enlarged 4x (Y)",
-    "set14 x2": "Set14, enlarged 2x (Y)",
-    "set14 x4": "Set14, enlarged 4x (Y)",
-    "cbsd68 jpeg-10": "CBSD68, JPEG quality 10",
-    "cbsd68 jpeg-20": "CBSD68, JPEG quality 20",
-    "cbsd68 jpeg-40": "CBSD68, JPEG quality 40",
-    "cbsd68 motion-15": "CBSD68, 15 px motion blur",
-    "cbsd68 defocus-3": "CBSD68, defocus of 3 px radius",
-    "cbsd68 dark-0.2": "CBSD68, a fifth of the light, noise 3",
-    "cbsd68 dark-0.1": "CBSD68, a tenth of the light, noise 3",
-    "set14 clean": "Set14, nothing wrong",
-    "cbsd68 clean": "CBSD68, nothing wrong",
-    "examples clean": "example photos, nothing wrong",
+    ("CBSD68", "noise-15"): "CBSD68, colour noise, sigma 15",
+    ("CBSD68", "noise-25"): "CBSD68, colour noise, sigma 25",
+    ("CBSD68", "noise-50"): "CBSD68, colour noise, sigma 50",
+    ("Set5", "x2"): "Set5, enlarged 2x (Y)",
+    ("Set5", "x4"): "Set5, enlarged 4x (Y)",
+    ("Set14", "x2"): "Set14, enlarged 2x (Y)",
+    ("Set14", "x4"): "Set14, enlarged 4x (Y)",
+    ("CBSD68, JPEG", "jpeg-10"): "CBSD68, JPEG quality 10",
+    ("CBSD68, JPEG", "jpeg-20"): "CBSD68, JPEG quality 20",
+    ("CBSD68, JPEG", "jpeg-40"): "CBSD68, JPEG quality 40",
+    ("Everyday damage on CBSD68", "motion-15"): "CBSD68, 15 px motion blur",
+    ("Everyday damage on CBSD68", "defocus-3"): "CBSD68, defocus of 3 px radius",
+    ("Everyday damage on CBSD68", "dark-0.2"): "CBSD68, a fifth of the light, noise 3",
+    ("Everyday damage on CBSD68", "dark-0.1"): "CBSD68, a tenth of the light, noise 3",
+    ("Set14", "clean"): "Set14, nothing wrong",
+    ("Everyday damage on CBSD68", "clean"): "CBSD68, nothing wrong",
+    ("Example photos", "clean"): "example photos, nothing wrong",
 }
 
 
@@ -40,55 +40,59 @@ def read(name: str) -> dict[str, Any]:
     return json.loads((RESULTS / name).read_text())
 
 
-def quality(rows: dict[tuple[str, str], dict[str, Any]], model: str) -> list[str]:
+def quality(found: dict[str, Any]) -> list[str]:
     """A line for each classic test."""
+    rows = {(row["benchmark"], row["group"]): row for row in found["groups"]}
     lines = [
         "| test | input, dB | tiny, dB | gain, dB | films that rise |",
         "| --- | ---: | ---: | ---: | ---: |",
     ]
     for key, title in TITLES.items():
-        row = rows.get((key, model))
+        row = rows.get(key)
         if row:
-            clean = key.endswith("clean")
+            clean = key[1] == "clean"
             gain = "" if clean else f"{row['gain']:+.2f}"
             rising = "" if clean else f"{row['rising']:.0%}"
-            cells = (title, number(row["input_psnr"]), number(row["output_psnr"]), gain, rising)
+            cells = (title, number(row["input"]), number(row["output"]), gain, rising)
             lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
-def groups(rows: dict[tuple[str, str], dict[str, Any]], model: str) -> list[str]:
+def groups(found: dict[str, Any]) -> list[str]:
     """A line for each of FoundIR's groups, made from clean photos, and for snow."""
     lines = ["| synthetic group | input, dB | tiny, dB | gain, dB |", "| --- | ---: | ---: | ---: |"]
-    for (key, restorer), row in rows.items():
-        if restorer == model and key not in TITLES and not key.endswith("clean"):
-            cells = (number(row["input_psnr"]), number(row["output_psnr"]), f"{row['gain']:+.2f}")
-            lines.append(f"| {key.removeprefix('cbsd68 ')} | {' | '.join(cells)} |")
+    for row in found["groups"]:
+        if row["synthetic"]:
+            cells = (number(row["input"]), number(row["output"]), f"{row['gain']:+.2f}")
+            lines.append(f"| {row['group']} | {' | '.join(cells)} |")
     return lines
 
 
-def peers(measured: dict[str, Any], model: str) -> list[str]:
-    """The model and its peers on the photos that the peers were measured on."""
-    by_case: dict[str, dict[str, dict[str, float]]] = {}
-    for task in measured["tasks"]:
-        key = f"{task['photos']} {task['task']}"
-        by_case.setdefault(key, {})[task["restorer"]] = {
-            row["image"]: row["output_psnr"] for row in task["rows"]
-        }
-    lines = ["| test | photos | " + " | ".join(("tiny", "NLM (tuned)", "bilateral", "BM3D")) + " |"]
-    lines.append("| --- | ---: | ---: | ---: | ---: | ---: |")
-    for key, found in by_case.items():
-        if "bm3d" not in found:
-            continue
-        photos = list(found["bm3d"])
-        cells = [
-            sum(found[name][photo] for photo in photos) / len(photos)
-            for name in (model, "nlm", "bilateral", "bm3d")
-        ]
-        lines.append(
-            f"| {TITLES[key]} | {len(photos)} | " + " | ".join(f"{cell:.2f}" for cell in cells) + " |"
-        )
-    return lines if len(lines) > 2 else []
+def peers(found: dict[str, Any]) -> list[str]:
+    """The model and its peers on the same photos in the same run: mean PSNR over a benchmark's groups, and cost."""
+    parts: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for row in found["peers"]:
+        if row["group"] != "clean":
+            parts.setdefault(row["benchmark"], {}).setdefault(row["restorer"], []).append(row)
+    lines = ["| benchmark | photos | restorer | groups | input, dB | output, dB | s/MP |"]
+    lines.append("| --- | ---: | --- | --- | ---: | ---: | ---: |")
+    for title, restorers in parts.items():
+        for restorer, rows in restorers.items():
+            mark = " (synthetic)" if rows[0]["synthetic"] else ""
+            names = ", ".join(row["group"] for row in rows) if len(rows) < 5 else f"{len(rows)} groups"
+            mean = {side: sum(row[side] for row in rows) / len(rows) for side in ("input", "output")}
+            cost = rows[0]["seconds_per_megapixel"]
+            cells = (
+                f"{title}{mark}",
+                f"{sum(row['images'] for row in rows)}",
+                f"**{restorer}**" if restorer == found["model"] else restorer,
+                names,
+                f"{mean['input']:.2f}",
+                f"{mean['output']:.2f}",
+                f"{cost:.2f}",
+            )
+            lines.append(f"| {' | '.join(cells)} |")
+    return lines
 
 
 def speed(result: dict[str, Any]) -> list[str]:
@@ -130,13 +134,11 @@ def replaced(text: str, name: str, lines: list[str]) -> str:
 def parts() -> dict[str, list[str]]:
     """Every table by the name of its markers."""
     found = read("quality.json")
-    model = found["model"]
-    rows = {(f"{task['photos']} {task['task']}", task["restorer"]): task for task in found["tasks"]}
     fast = read("speed.json")
     return {
-        "quality": [*quality(rows, model), "", told(found)],
-        "groups": groups(rows, model),
-        "peers": peers(found, model),
+        "quality": [*quality(found), "", told(found)],
+        "groups": [*groups(found), "", told(found)],
+        "peers": [*peers(found), "", told(found)],
         "speed": [*speed(fast), told(fast)],
     }
 

@@ -16,6 +16,7 @@ from unfade.version import __version__
 if TYPE_CHECKING:
     from unfade.core import Clip, Plan, Restoration, Trajectory
     from unfade.media.images import read_image, write_image
+    from unfade.recipes.evaluate import evaluate
     from unfade.restore.load import load
 
 _HOMES = {
@@ -23,12 +24,23 @@ _HOMES = {
     "Plan": "unfade.core",
     "Restoration": "unfade.core",
     "Trajectory": "unfade.core",
+    "evaluate": "unfade.recipes.evaluate",
     "load": "unfade.restore.load",
     "read_image": "unfade.media.images",
     "write_image": "unfade.media.images",
 }
 
-__all__ = ["Clip", "Plan", "Restoration", "Trajectory", "__version__", "load", "read_image", "write_image"]
+__all__ = [
+    "Clip",
+    "Plan",
+    "Restoration",
+    "Trajectory",
+    "__version__",
+    "evaluate",
+    "load",
+    "read_image",
+    "write_image",
+]
 
 
 def __getattr__(name: str) -> Any:

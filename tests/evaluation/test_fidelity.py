@@ -11,7 +11,7 @@ from skimage.color import rgb2ycbcr
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from unfade.core import generator
-from unfade.evaluation.fidelity import luma, psnr, ssim
+from unfade.evaluation.metrics.fidelity import luma, psnr, ssim
 
 
 def _pair(height: int = 37, width: int = 53) -> tuple[torch.Tensor, torch.Tensor]:

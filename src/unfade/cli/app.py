@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from unfade.cli.degrade import degrade
+from unfade.cli.evaluate import evaluate
 from unfade.cli.restore import restore
 from unfade.cli.train import app as train
 
@@ -59,4 +60,5 @@ def common(
 
 app.command()(restore)
 app.command()(degrade)
+app.command()(evaluate)
 app.add_typer(train, name="train")

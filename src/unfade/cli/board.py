@@ -35,19 +35,7 @@ class Bar:
 
     def __enter__(self) -> Self:
         if sys.stderr.isatty() and self._files:
-            from rich.console import Console
-            from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-            self._progress = Progress(
-                TextColumn("{task.description}", markup=False),
-                BarColumn(),
-                TaskProgressColumn(),
-                TimeRemainingColumn(),
-                console=Console(stderr=True),
-                transient=True,
-                redirect_stdout=False,
-                redirect_stderr=False,
-            )
+            self._progress = _progress()
             self._progress.start()
             self._task = self._progress.add_task("", total=self._total)
         return self
@@ -82,6 +70,54 @@ class Bar:
             self._progress.update(
                 self._task, completed=self._before + done * self._current, description=description
             )
+
+
+class Stages:
+    """A bar on stderr for work that goes through several stages; shows nothing unless stderr is a terminal."""
+
+    def __init__(self) -> None:
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+        self._stage = ""
+
+    def __enter__(self) -> Self:
+        if sys.stderr.isatty():
+            self._progress = _progress()
+            self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    def tell(self, stage: str, done: int, total: int) -> None:
+        """How far a stage is; a new stage takes the place of the one before."""
+        if self._progress is None:
+            return
+        if stage != self._stage or self._task is None:
+            if self._task is not None:
+                self._progress.remove_task(self._task)
+            self._task = self._progress.add_task(stage, total=total)
+            self._stage = stage
+        self._progress.update(self._task, completed=done, description=f"{stage} {done}/{total}")
+
+
+def _progress() -> "Progress":
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
 
 
 def report_line(report: "JobReport", format: Format, settings: Mapping[str, Any]) -> str | None:

@@ -18,9 +18,10 @@ from unfade.media.atomic import atomic_output
 from unfade.media.film import write_film
 from unfade.media.image_formats import SUFFIXES
 from unfade.media.images import read_image, write_image
+from unfade.media.source import FOOTAGE
 from unfade.restore.frames import write_frames
 from unfade.restore.job import check_folder, taken_back_on_failure
-from unfade.restore.outputs import FALLBACKS, FOOTAGE, check_distinct, photos_in
+from unfade.restore.outputs import FALLBACKS, check_distinct, photos_in
 
 MANIFEST = "manifest.json"
 _FILM_FPS = 5

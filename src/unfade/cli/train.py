@@ -14,7 +14,9 @@ def train_tiny(
         list[Path], typer.Option(help="Folders of clean photos, or one packed file; repeatable.")
     ],
     runs: Annotated[Path, typer.Option(help="Where checkpoint, log and weights go.")] = Path("runs/tiny"),
-    recipe: Annotated[str, typer.Option(help="cpu, gpu or smoke: see unfade/recipes/tiny.py.")] = "cpu",
+    recipe: Annotated[
+        str, typer.Option(help="cpu, further, gpu or smoke: see unfade/recipes/tiny.py.")
+    ] = "cpu",
     steps: Annotated[int | None, typer.Option(help="Other than the recipe's number of steps.", min=1)] = None,
     until: Annotated[
         int | None, typer.Option(help="Stop after this step; a later start goes on.", min=1)

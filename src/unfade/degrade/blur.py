@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from unfade.degrade.degradation import Degradation, Draw, from_linear, to_linear
+from unfade.degrade.degradation import Degradation, Draw, from_linear, per_sample, to_linear
 from unfade.degrade.view import View
 
 
@@ -170,3 +170,40 @@ class DirectionalBlur(Degradation):
         length = 1 + (self.length - 1) * amount * (longer / 1360) / view.pitch(x)
         linear = convolve(to_linear(x), line_kernels(length, self.angle))
         return from_linear(convolve(linear, gaussian_kernels(self.spread * amount / view.pitch(x))))
+
+
+@dataclass(frozen=True, slots=True)
+class LocalBlur(Degradation):
+    """Something moved in a still scene: a directional blur inside a soft ellipse, nothing outside.
+
+    Attributes:
+        motion: the blur.
+        centre: `[B, 2]` of the ellipse, x and y in [-1, 1] over the photo.
+        radii: `[B, 2]` of the ellipse, likewise.
+        edge: `[B]` share of the radius over which the blur fades out.
+
+    Source: after ReLoBlur (Li et al. 2023), whose blur is local; shape and ranges are this project's.
+    """
+
+    name: ClassVar[str] = "local-blur"
+    motion: DirectionalBlur
+    centre: Tensor
+    radii: Tensor
+    edge: Tensor
+
+    @classmethod
+    def draw(cls, draw: Draw) -> Self:
+        motion = DirectionalBlur.draw(draw)
+        centre = torch.stack((draw.uniform(-0.6, 0.6), draw.uniform(-0.6, 0.6)), 1)
+        radii = torch.stack((draw.uniform(0.2, 0.6), draw.uniform(0.2, 0.6)), 1)
+        return cls(motion, centre, radii, draw.uniform(0.1, 0.4))
+
+    def mask(self, x: Tensor, view: View) -> Tensor:
+        """`[B, 1, H, W]`: 1 where the blur acts fully, 0 where not at all."""
+        apart = (view.grid(x) - self.centre[:, None, None]) / self.radii[:, None, None]
+        distance = apart.square().sum(-1).sqrt()[:, None]
+        edge = per_sample(self.edge)
+        return ((1 - distance) / edge + 0.5).clamp(0, 1)
+
+    def corrupt(self, x: Tensor, severity: Tensor, view: View) -> Tensor:
+        return torch.lerp(x, self.motion.corrupt(x, severity, view), self.mask(x, view))

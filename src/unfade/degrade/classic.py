@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -50,25 +51,33 @@ def compressed(quality: int, codec: Codec = "libjpeg") -> Classic:
     return degrade
 
 
-def shaken(length: float) -> Classic:
+@dataclass(frozen=True, slots=True)
+class Blurred:
+    """Convolution with one kernel a photo in linear light.
+
+    Attributes:
+        kernels: (batch, dice) to `[B, k, k]`.
+    """
+
+    kernels: Callable[[int, torch.Generator], Tensor]
+
+    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        return quantise(from_linear(convolve(to_linear(x), self.kernels(x.shape[0], generator).to(x))))
+
+
+def shaken(length: float) -> Blurred:
     """A line blur of `length` pixels at a random angle, in linear light."""
 
-    def degrade(x: Tensor, generator: torch.Generator) -> Tensor:
-        angle = torch.rand(x.shape[0], generator=generator) * math.pi
-        kernels = line_kernels(torch.full((x.shape[0],), length), angle).to(x)
-        return quantise(from_linear(convolve(to_linear(x), kernels)))
+    def kernels(batch: int, generator: torch.Generator) -> Tensor:
+        angle = torch.rand(batch, generator=generator) * math.pi
+        return line_kernels(torch.full((batch,), length), angle)
 
-    return degrade
+    return Blurred(kernels)
 
 
-def defocused(radius: float) -> Classic:
+def defocused(radius: float) -> Blurred:
     """A disc blur of `radius` pixels, in linear light."""
-
-    def degrade(x: Tensor, generator: torch.Generator) -> Tensor:
-        kernels = disc_kernels(torch.full((x.shape[0],), radius)).to(x)
-        return quantise(from_linear(convolve(to_linear(x), kernels)))
-
-    return degrade
+    return Blurred(lambda batch, generator: disc_kernels(torch.full((batch,), radius)))
 
 
 def darkened(factor: float, sigma: float = 3.0) -> Classic:
@@ -94,6 +103,7 @@ CLASSIC: dict[str, Classic] = {
     "x4": enlarged(4),
     "jpeg-10": compressed(10),
     "jpeg-20": compressed(20),
+    "jpeg-30": compressed(30),
     "jpeg-40": compressed(40),
     "motion-15": shaken(15),
     "defocus-3": defocused(3),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unfade.degrade.blur import Blur, Defocus, DirectionalBlur, GaussianBlur, MotionBlur
+from unfade.degrade.blur import Blur, Defocus, DirectionalBlur, GaussianBlur, LocalBlur, MotionBlur
 from unfade.degrade.degradation import Codec, Degradation, Draw, Strength
 from unfade.degrade.jpeg import Jpeg
 from unfade.degrade.light import Haze, LowLight
@@ -22,6 +22,7 @@ SINGLE: dict[str, Kinds] = {
         GaussianBlur,
         Defocus,
         MotionBlur,
+        LocalBlur,
         GaussianNoise,
         SensorNoise,
         Downsample,

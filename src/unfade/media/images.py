@@ -65,9 +65,10 @@ def probe_image(path: Path, max_megapixels: float = 200.0) -> ImageInfo:
     return _info(path, format, _open(path, format, head, max_megapixels))
 
 
-def read_image(path: Path, *, max_megapixels: float = 200.0) -> Clip:
+def read_image(path: Path, *, max_megapixels: float = 200.0, oriented: bool = True) -> Clip:
     """An image as a clip of one frame: upright, in sRGB, `[1, 3, H, W]` in [0, 1], with alpha and metadata.
 
+    With `oriented` False the pixels stay as they are stored, whatever the orientation tag says.
     Of animations and multi-page files only the first picture is read. Colours outside sRGB are clipped.
     Besides the result a quarter of a megapixel is held at a time, except where a format can't be decoded in
     parts (WebP, HEIF, interlaced PNG, progressive JPEG).
@@ -93,7 +94,7 @@ def read_image(path: Path, *, max_megapixels: float = 200.0) -> Clip:
         raw = region.fetch(0, top, prepared.width, count)
         return np.frombuffer(raw, kind).reshape(count, prepared.width, prepared.bands)
 
-    orientation = _orientation(image)
+    orientation = _orientation(image) if oriented else 1
     num_colours = 1 if info.colour == "grey" else 3
     try:
         frames, alpha = read_planes(

@@ -9,6 +9,11 @@ from unfade.core import InputError
 _HEIF_BRANDS = {b"avif", b"avis", b"mif1", b"msf1", b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}
 HEAD_BYTES = 64
 
+# File names that promise footage; what a file really holds, its content tells.
+FOOTAGE = frozenset(
+    {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".mts", ".m2ts", ".wmv", ".y4m"}
+)
+
 
 def read_head(path: Path) -> bytes:
     """The first 64 bytes of a regular file that is not empty.

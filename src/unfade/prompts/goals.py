@@ -10,6 +10,7 @@ PHRASES: dict[str, tuple[str, ...]] = {
     "gaussian-blur": ("make it sharp", "remove the blur", "deblur it", "sharpen the soft details"),
     "defocus": ("bring it into focus", "fix the focus", "deblur it", "make it sharp"),
     "motion-blur": ("remove the motion blur", "remove the camera shake", "deblur it", "make it sharp"),
+    "local-blur": ("sharpen what moved", "remove the motion blur", "deblur it", "make it sharp"),
     "blur": ("remove the blur", "make it sharp", "deblur it", "bring it into focus"),
     "downsample": (
         "raise the resolution",

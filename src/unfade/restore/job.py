@@ -20,9 +20,9 @@ from unfade.media.film import write_film
 from unfade.media.image_formats import FORMATS, SUFFIXES, ImageFormat
 from unfade.media.images import ImageInfo, probe_image, read_image, write_image
 from unfade.media.sheet import contact_sheet
-from unfade.media.source import read_head, sniff_image
+from unfade.media.source import FOOTAGE, read_head, sniff_image
 from unfade.restore.frames import write_frames
-from unfade.restore.outputs import FOOTAGE, Job
+from unfade.restore.outputs import Job
 
 Existing = Literal["fail", "skip", "overwrite"]
 Status = Literal["done", "failed", "skipped", "planned"]

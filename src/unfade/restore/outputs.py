@@ -16,9 +16,6 @@ from unfade.media.source import read_head, sniff_image
 
 # Extensions that are read but not written, and what is written instead.
 FALLBACKS = {".heic": ".avif", ".heif": ".avif", ".hif": ".avif", ".jfif": ".jpg"}
-FOOTAGE = frozenset(
-    {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".mts", ".m2ts", ".wmv"}
-)
 _EXTENSIONS = {
     "jpeg": ".jpg", "png": ".png", "tiff": ".tif", "webp": ".webp",
     "heif": ".avif", "gif": ".gif", "ppm": ".ppm",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from unfade.backbones.tiny import thumbnail_of
 from unfade.degrade import FOUNDIR, SINGLE, UNSEEN, View, draw_composition
 from unfade.degrade.composition import Kinds
 from unfade.degrade.resample import resize
@@ -15,14 +16,17 @@ from unfade.training.photos import Photos
 
 # (share, kinds): single tasks that are tested on their own, then all FoundIR groups alike.
 SINGLES: tuple[tuple[float, str | None], ...] = (
-    (0.18, "gaussian-noise"),
-    (0.13, "downsample"),
+    (0.23, "gaussian-noise"),
+    (0.12, "downsample"),
     (0.08, "jpeg"),
-    (0.22, "motion-blur"),
-    (0.04, "defocus"),
+    (0.18, "motion-blur"),
+    (0.03, "defocus"),
     (0.01, "gaussian-blur"),
     (0.05, "lowlight"),
-    (0.03, None),
+    (0.03, "haze"),
+    (0.03, "rain"),
+    (0.03, "raindrop"),
+    (0.02, None),
 )
 
 
@@ -52,6 +56,7 @@ class SampleRule:
         together: samples that share the kind of degradation (never its parameters).
         prompted: share of samples that carry a prompt.
         reduced: share of crops taken from a photo reduced by up to 2, for detail sharper than the camera's.
+        framed: share of photos cut to a random frame first, so that the light of more scenes is seen.
     """
 
     crop: int = 96
@@ -59,6 +64,7 @@ class SampleRule:
     together: int = 4
     prompted: float = 0.35
     reduced: float = 0.3
+    framed: float = 0.6
 
 
 def draw_kinds(dice: random.Random) -> Kinds:
@@ -74,11 +80,17 @@ def draw_kinds(dice: random.Random) -> Kinds:
     return kinds
 
 
-def _window(
-    photos: Photos, index: int, crop: int, reduced: bool, dice: random.Random
-) -> tuple[Tensor, list[float]]:
+def _frame(photo: Tensor, crop: int, dice: random.Random) -> Tensor:
+    """A random frame of a photo uint8 `[3, H, W]`: half its sides or more, and no less than a crop."""
+    height, width = (
+        dice.randint(min(side, max(crop, side // 2)), side) for side in (photo.shape[1], photo.shape[2])
+    )
+    top, left = dice.randint(0, photo.shape[1] - height), dice.randint(0, photo.shape[2] - width)
+    return photo[:, top : top + height, left : left + width]
+
+
+def _window(photo: Tensor, crop: int, reduced: bool, dice: random.Random) -> tuple[Tensor, list[float]]:
     """A crop uint8 `[3, S, S]` and where it lies (top, left, height, width, photo height, photo width)."""
-    photo = photos[index]
     height, width = photo.shape[1:]
     side = crop
     if reduced:
@@ -129,8 +141,12 @@ def draw_sample(
         windows, thumbnails, places = [], [], []
         for _ in range(rule.together):
             index = dice.randrange(len(photos))
-            window, place = _window(photos, index, rule.crop, dice.random() < rule.reduced, dice)
-            window, thumbnail, place = _turned(window, photos.thumbnails[index], place, dice.randrange(8))
+            photo, thumbnail = photos[index], photos.thumbnails[index]
+            if dice.random() < rule.framed:
+                photo = _frame(photo, rule.crop, dice)
+                thumbnail = thumbnail_of(photo[None] / 255)[0]
+            window, place = _window(photo, rule.crop, dice.random() < rule.reduced, dice)
+            window, thumbnail, place = _turned(window, thumbnail, place, dice.randrange(8))
             windows.append(window)
             thumbnails.append(thumbnail)
             places.append(place)

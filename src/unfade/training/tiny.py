@@ -51,7 +51,7 @@ class TinyRun:
     ema: float = 0.999
     refine: float = 0.15
     floor: float = 0.03
-    caution: float = 1.2
+    caution: float = 2.0
     held_out: int = 24
     seed: int = 0
     validate_every: int = 1000
@@ -89,17 +89,23 @@ def relative_error(predicted: Tensor, clean: Tensor, degraded: Tensor, floor: fl
     return (torch.sqrt(left + 2.5e-5) / torch.sqrt(found).clamp_min(floor)).mean()
 
 
-def overshoot(predicted: Tensor, clean: Tensor, degraded: Tensor, floor: float) -> Tensor:
+def overshoot(
+    predicted: Tensor, clean: Tensor, degraded: Tensor, floor: float, margin: float = 0.05
+) -> Tensor:
     """How far the straight way from degraded to predicted runs past its nearest point to the truth.
 
-    With `v = predicted - degraded` it is `<predicted - clean, v>` where positive, as a share of the input's squared
-    error, averaged over samples. At 0 the last step of the film still gains; a network that is unsure (how bright
-    was the scene?) learns to stay on the near side.
+    With `v = predicted - degraded`, `<predicted - clean, v>` is the overshoot, and where it is under `|v|^2 / 16`
+    the last of nine frames still gains. What exceeds `margin |v|^2` is taken relative to the product of
+    the error found and the error left, the currency of `relative_error`'s gradient: so a network that is
+    unsure (how bright was the scene?) stays on the near side by the same share whatever the size of the error, and one
+    that is sure pays nothing. Averaged over samples.
     """
     way = predicted - degraded
-    past = ((predicted - clean) * way).mean((1, 2, 3))
+    past = ((predicted - clean) * way).mean((1, 2, 3)) - margin * (way**2).mean((1, 2, 3))
+    left = ((predicted - clean) ** 2).mean((1, 2, 3)).detach()
     found = ((degraded - clean) ** 2).mean((1, 2, 3))
-    return torch.relu(past / found.clamp_min(floor**2)).mean()
+    unit = torch.sqrt(left + 2.5e-5) * torch.sqrt(found).clamp_min(floor)
+    return torch.relu(past / unit).mean()
 
 
 class TinyTrainer:

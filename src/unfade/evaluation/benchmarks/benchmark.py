@@ -1,0 +1,114 @@
+"""What a benchmark is, as data: where its files lie, how they pair, how results are counted."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from unfade.degrade.degradation import Strength
+from unfade.evaluation.metrics.convention import RGB, Convention
+
+Averaging = Literal["images", "groups"]
+Holds = Literal["clean photos", "photo pairs", "clip pairs", "clips without truth"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """A part of a benchmark with its own row in the tables.
+
+    Attributes:
+        name: of the row; pixel draws depend on it.
+        folder: stands for `{group}` in the layout.
+        count: pairs (or photos, or clips) that a complete copy has; None where nobody says.
+        make: what makes the input from the clean photo: one of `unfade.degrade.classic.CLASSIC`, or names known to
+            `unfade.degrade.named`, joined by "+". For benchmarks of clean photos, and to synthesise others.
+        strength: of a drawn degradation.
+        scale: enlargement asked of the restorer; the input is that much smaller than the truth.
+    """
+
+    name: str
+    folder: str = ""
+    count: int | None = None
+    make: str = ""
+    strength: Strength = "any"
+    scale: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """Where files lie below the data folder, `{group}` being the group's folder.
+
+    Attributes:
+        truth, degraded, masks: folders; "" where there is none. Clips are folders of frames or video files.
+        truth_name, degraded_name: regular expressions for file names without extension; what `(...)` catches is the
+            pair's name. Two folders may be one, told apart by these.
+    """
+
+    truth: str = ""
+    degraded: str = ""
+    masks: str = ""
+    truth_name: str = r"(.+)"
+    degraded_name: str = r"(.+)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Benchmark:
+    """A published test, or one of our own.
+
+    Attributes:
+        name, title: for the command line and for people.
+        holds: what its files are.
+        groups: in the order of its tables.
+        layouts: alternatives; the first whose folders exist is taken.
+        conventions: how PSNR and SSIM count; the first is the benchmark's own.
+        averaging: the rule of its headline number: over all images alike, or over groups alike.
+        oriented: whether EXIF orientation is applied, as viewers do, or ignored, as PIL does by default.
+        resized: whether a result of another size is brought to the truth's (bicubic) instead of being an error.
+        size: (width, height) a photo is cropped to in proportion and reduced to before anything else.
+        masked: whether masks weigh the error.
+        synthetic: made from other photos than its own; marked wherever it appears.
+        quantised: whether inputs are rounded to 8 bits.
+        citation, notes: source, and what is known to differ or is not known.
+    """
+
+    name: str
+    title: str
+    holds: Holds
+    groups: tuple[Group, ...]
+    layouts: tuple[Layout, ...] = (Layout(),)
+    conventions: tuple[Convention, ...] = (RGB,)
+    averaging: Averaging = "images"
+    oriented: bool = True
+    resized: bool = False
+    size: tuple[int, int] | None = None
+    masked: bool = False
+    synthetic: bool = False
+    quantised: bool = True
+    citation: str = ""
+    notes: tuple[str, ...] = field(default_factory=tuple)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Complete counts by group, where known."""
+        return {group.name: group.count for group in self.groups if group.count is not None}
+
+    @property
+    def footage(self) -> bool:
+        return self.holds in ("clip pairs", "clips without truth")
+
+    def needs(self) -> str:
+        """What has to be on disk, in a sentence or two."""
+        folders = dict.fromkeys(group.folder for group in self.groups)
+        named = [folder for folder in folders if folder]
+        ways: list[str] = []
+        for layout in self.layouts:
+            parts = {"truth": layout.truth, "degraded": layout.degraded, "masks": layout.masks}
+            text = ", ".join(f"{what} in {where or 'the folder itself'}" for what, where in parts.items()
+                             if where or (what == "truth" and self.holds != "clips without truth"))  # fmt: skip
+            ways.append(text)
+        text = f"{self.holds}: {'; or '.join(ways)}"
+        if named:
+            shown = ", ".join(named if len(named) <= 4 else [*named[:3], f"... {named[-1]}"])
+            text += f"; {{group}} is {shown}"
+        total = sum(self.counts.values()) if len(self.counts) == len(self.groups) else None
+        if self.holds == "clean photos":
+            total = self.groups[0].count
+        return text + (f"; {total} in all" if total else "")

@@ -1,0 +1,202 @@
+"""One case on one contender: restore, compare at the 8 bits that files have."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from time import perf_counter
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from unfade.core import Clip, Plan, Restoration, UnfadeError
+from unfade.core.contracts import Device, Dtype
+from unfade.degrade.classic import quantise
+from unfade.evaluation.benchmarks.benchmark import Benchmark
+from unfade.evaluation.benchmarks.case import Case
+from unfade.evaluation.benchmarks.material import Material
+from unfade.evaluation.contender import Contender
+from unfade.evaluation.journal import Row
+from unfade.evaluation.metrics.choice import metrics_for
+from unfade.evaluation.metrics.convention import Convention
+from unfade.evaluation.metrics.metric import Absence, Metric
+from unfade.media.resize import enlarge
+
+TARGET = "target trajectory"
+ROUND_TRIP = "VAE round trip"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a result depends on besides input and model.
+
+    Attributes:
+        seed: of made inputs and of the restorer's draws.
+        steps, prompt, dtype, device: handed to every restorer.
+        film: frames of the film that are judged one by one; 0 for none.
+        along: which metrics are taken of them: "every" cheap one, or the "first" only.
+        learned: metrics that need weights, by name.
+    """
+
+    seed: int = 0
+    steps: int = 1
+    prompt: str | None = None
+    dtype: Dtype = "auto"
+    device: Device = "auto"
+    film: int = 0
+    along: Literal["every", "first"] = "every"
+    learned: tuple[str, ...] = ()
+
+    def plan(self, scale: int) -> Plan:
+        frames = max(2, self.film)
+        return Plan(
+            steps=self.steps, frames=frames, scale=scale, seed=self.seed, device=self.device, dtype=self.dtype,
+            keep=self.film > 0,
+        )  # fmt: skip
+
+
+def metrics_of(
+    benchmark: Benchmark, settings: Settings, scale: int = 1
+) -> tuple[tuple[Metric, ...], tuple[Absence, ...]]:
+    """The metrics a benchmark is judged by, and those that can't be had; networks are loaded once."""
+    return _metrics(benchmark.conventions, scale, benchmark.footage, benchmark.masked, settings.learned)
+
+
+@cache
+def _metrics(
+    conventions: tuple[Convention, ...], scale: int, footage: bool, masked: bool, learned: tuple[str, ...]
+) -> tuple[tuple[Metric, ...], tuple[Absence, ...]]:
+    return metrics_for(conventions, scale=scale, footage=footage, masked=masked, learned=learned)
+
+
+def measure_input(
+    benchmark: Benchmark, case: Case, material: Material, settings: Settings
+) -> Mapping[str, float]:
+    """The input's own figures, enlarged to the truth's size as restorers do first."""
+    metrics, _ = metrics_of(benchmark, settings, material.scale)
+    return _values(metrics, enlarge(material.degraded, material.scale).frames, benchmark, case, material)
+
+
+def measure(
+    benchmark: Benchmark,
+    case: Case,
+    material: Material,
+    contender: Contender,
+    settings: Settings,
+    given: Mapping[str, float],
+) -> Row:
+    """A contender's row on a case.
+
+    Args:
+        given: the input's own figures.
+
+    Raises:
+        UnfadeError: the restorer failed, or its result has another size than the truth and may not be resized.
+    """
+    restorer = contender.make(material.facts)
+    if restorer is None:
+        return Row(group=case.group.name, name=case.name, model=contender.name, applies=False)
+    metrics, _ = metrics_of(benchmark, settings, material.scale)
+    started = perf_counter()
+    restoration = restorer.restore(material.degraded, settings.prompt, settings.plan(material.scale))
+    seconds = perf_counter() - started
+    last = restoration.result
+    _check_footage(case, contender, material, last)
+    film: dict[str, tuple[float, ...]] = {}
+    if settings.film:
+        frames = (clip.frames for clip in restoration.trajectory.film(settings.film))
+        film = _along(metrics, frames, benchmark, case, material, settings)
+    return Row(
+        group=case.group.name,
+        name=case.name,
+        model=contender.name,
+        width=last.width,
+        height=last.height,
+        frames=last.num_frames,
+        input=given,
+        output=_values(metrics, last.frames, benchmark, case, material),
+        film=film,
+        seconds=seconds,
+    )
+
+
+def measure_target(benchmark: Benchmark, case: Case, material: Material, settings: Settings) -> Row:
+    """The ideal way from input to truth, judged like a film: what a perfect restorer's curve looks like."""
+    empty = Row(group=case.group.name, name=case.name, model=TARGET, applies=False)
+    if material.target is None or not settings.film:
+        return empty
+    metrics, _ = metrics_of(benchmark, settings, material.scale)
+    film = _along(metrics, material.target(settings.film), benchmark, case, material, settings)
+    return Row(group=case.group.name, name=case.name, model=TARGET, film=film)
+
+
+def measure_round_trip(
+    benchmark: Benchmark, case: Case, material: Material, contender: Contender, settings: Settings
+) -> Row:
+    """What a latent backbone's VAE alone leaves of the truth: the practical ceiling."""
+    name = f"{ROUND_TRIP} ({contender.name})"
+    if contender.round_trip is None or material.truth is None:
+        return Row(group=case.group.name, name=case.name, model=name, applies=False)
+    metrics, _ = metrics_of(benchmark, settings, material.scale)
+    frames = contender.round_trip(material.truth).frames
+    output = _values(metrics, frames, benchmark, case, material)
+    return Row(group=case.group.name, name=case.name, model=name, output=output)
+
+
+def shown(restoration: Restoration, frames: int) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """First frames `[3, H, W]` of input, result and film, at 8 bits, for a report's pictures."""
+    film = [quantise(clip.frames[0].detach().cpu()) for clip in restoration.trajectory.film(frames)]
+    return film[0], film[-1], film
+
+
+def _along(
+    metrics: Iterable[Metric],
+    frames: Iterable[Tensor],
+    benchmark: Benchmark,
+    case: Case,
+    material: Material,
+    settings: Settings,
+) -> dict[str, tuple[float, ...]]:
+    cheap = [metric for metric in metrics if metric.cheap]
+    if settings.along == "first":
+        cheap = cheap[:1]
+    values = [_values(cheap, state, benchmark, case, material) for state in frames]
+    known = [metric.name for metric in cheap if all(metric.name in row for row in values)]
+    return {name: tuple(row[name] for row in values) for name in known}
+
+
+def _values(
+    metrics: Iterable[Metric], frames: Tensor, benchmark: Benchmark, case: Case, material: Material
+) -> Mapping[str, float]:
+    frames = quantise(frames.detach().to("cpu", torch.float32))
+    truth = material.truth.frames if material.truth is not None else None
+    if truth is not None and frames.shape[2:] != truth.shape[2:]:
+        if not benchmark.resized:
+            raise UnfadeError(
+                f"the result for {case.name} is {frames.shape[3]} x {frames.shape[2]}, but its truth "
+                f"{truth.shape[3]} x {truth.shape[2]}"
+            )
+        size = (truth.shape[2], truth.shape[3])
+        frames = quantise(functional.interpolate(frames, size, mode="bicubic", antialias=True))
+    given = {"pair": truth is not None, "mask": truth is not None and material.mask is not None}
+    values: dict[str, float] = {}
+    for metric in metrics:
+        if not given.get(metric.of, True):
+            continue
+        guide = (
+            enlarge(material.degraded, material.scale).frames if metric.guided and truth is None else truth
+        )
+        value = metric.measure(frames, guide, material.mask)
+        if value is not None:
+            values[metric.name] = value
+    return values
+
+
+def _check_footage(case: Case, contender: Contender, material: Material, result: Clip) -> None:
+    given = material.degraded
+    if result.num_frames != given.num_frames or result.fps != given.fps:
+        raise UnfadeError(
+            f"{contender.name} gave {result.num_frames} frames at {result.fps} a second for the {given.num_frames} "
+            f"at {given.fps} of {case.name}"
+        )

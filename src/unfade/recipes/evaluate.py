@@ -1,0 +1,213 @@
+"""Carries an evaluation out: benchmark, data and models in; a folder with the report out."""
+
+import os
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from unfade.core import OutputError, UsageError
+from unfade.evaluation.benchmarks.benchmark import Benchmark
+from unfade.evaluation.benchmarks.case import find_cases
+from unfade.evaluation.benchmarks.material import prepare
+from unfade.evaluation.benchmarks.table import benchmark, only, synthesized
+from unfade.evaluation.contender import Contender
+from unfade.evaluation.journal import Journal, Row
+from unfade.evaluation.measure import Settings, metrics_of, shown
+from unfade.evaluation.peers import PEERS, peer
+from unfade.evaluation.report.exhibits import Case as Shown
+from unfade.evaluation.report.exhibits import Exhibit, worst_and_best
+from unfade.evaluation.report.figures import number
+from unfade.evaluation.report.writer import write_report
+from unfade.evaluation.run import Run, execute
+from unfade.evaluation.summary import summarise, timing
+from unfade.restore.load import load
+
+FILM = 9
+EXHIBITS = 2
+# What is happening, how much of it is done, how much there is.
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What came out.
+
+    Attributes:
+        report: everything that the same run always gives again, as JSON values.
+        timing: date, machine, seconds.
+        rows: every case on every contender.
+        page: the report's HTML page, or None where no folder was asked for.
+    """
+
+    report: dict[str, Any]
+    timing: dict[str, Any]
+    rows: tuple[Row, ...]
+    page: Path | None
+
+
+def contender(name: str) -> Contender:
+    """A contender by its name: a model of the catalog, a .safetensors file of ours, or "peer:NAME".
+
+    Raises:
+        UsageError: a peer is unknown.
+        ModelError: a model is unknown, or can't be loaded.
+    """
+    if name.startswith("peer:"):
+        chosen = peer(name.removeprefix("peer:"))
+        return Contender(
+            name=chosen.name, kind="peer", make=chosen.make, weights=chosen.weights, told=chosen.told,
+            source=chosen.source,
+        )  # fmt: skip
+    restorer = load(name)
+    return Contender(
+        name=restorer.name, kind="model", make=lambda facts: restorer, weights=restorer.weights.sha256,
+        source="this project",
+    )  # fmt: skip
+
+
+def evaluate(
+    name: str | Benchmark,
+    data: Path,
+    models: Sequence[str] = ("tiny",),
+    *,
+    groups: Sequence[str] = (),
+    synthesize: bool = False,
+    limit: int | None = None,
+    frames: bool = False,
+    settings: Settings | None = None,
+    output: Path | None = None,
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Measures models and peers on a benchmark, and writes the report.
+
+    Args:
+        name: of the benchmark, or one of your own making.
+        data: its folder, or with `synthesize` a folder of clean photos.
+        models: names that `contender` understands.
+        groups: only these groups; all if empty.
+        synthesize: make the benchmark's inputs from the clean photos in `data`; marked in every table.
+        limit: at most so many cases a group; the report says so.
+        frames: judge the nine frames of the film as well.
+        settings: seed, steps, prompt and so on.
+        output: folder of the report and of the journal by which an interrupted run goes on; None for no files.
+        workers: processes, one CPU thread each where there are several.
+        progress: told what is happening, how much of it is done, and how much there is.
+
+    Raises:
+        UsageError: a benchmark, group or peer is unknown, or a model stands twice.
+        InputError: files are missing, damaged, of the wrong size or number: all of them in one message.
+        ModelError: a model can't be loaded.
+        OutputError: the folder can't be written.
+    """
+    chosen = name if isinstance(name, Benchmark) else benchmark(name)
+    chosen = only(chosen, groups) if groups else chosen
+    chosen = synthesized(chosen) if synthesize else chosen
+    settings = replace(settings or Settings(), film=FILM if frames else 0)
+    contenders = _distinct(models)
+    metrics, absent = metrics_of(chosen, settings)
+    if output is not None:
+        _check_folder(output)
+    cases = find_cases(chosen, data, limit, progress and (lambda *done: progress("checking files", *done)))
+    run = Run(benchmark=chosen, cases=cases, models=models, resolve=contender, settings=settings)
+    journal = Journal(output / "journal.jsonl" if output else None)
+    rows = execute(
+        run, journal, workers=workers, progress=progress and (lambda *done: progress("restoring", *done))
+    )
+    report = summarise(chosen, contenders, settings, metrics, absent, rows, limit)
+    times = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "hardware": _hardware(workers),
+        "models": timing(contenders, rows),
+    }
+    page = None
+    if output is not None:
+        if progress:
+            progress("writing the report", 0, 1)
+        chosen_cases = worst_and_best(report, each=EXHIBITS)
+        exhibits = [_exhibit(one, run, contenders, report) for one in chosen_cases]
+        page = write_report(output, report, times, exhibits)
+    return Evaluation(report, times, tuple(rows), page)
+
+
+def peer_names() -> list[str]:
+    """The names of all peers, as `contender` wants them."""
+    return [f"peer:{name}" for name in PEERS]
+
+
+def _distinct(models: Sequence[str]) -> list[Contender]:
+    contenders = [contender(model) for model in models]
+    names = [one.name for one in contenders]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"{name} takes part twice; name each model once")
+    if not contenders:
+        raise UsageError("nothing takes part; name a model, e.g. --model tiny")
+    return contenders
+
+
+def _check_folder(output: Path) -> None:
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        writable = os.access(output, os.W_OK)
+    except OSError as error:
+        raise OutputError(f"{output} can't be made: {error.strerror or error}") from error
+    if not writable:
+        raise OutputError(f"{output} may not be written to; choose another folder")
+
+
+def _hardware(workers: int) -> dict[str, Any]:
+    cpu = platform.processor() or platform.machine()
+    described = Path("/proc/cpuinfo")
+    if described.exists():
+        models = [
+            line.partition(":")[2].strip()
+            for line in described.read_text().splitlines()
+            if "model name" in line
+        ]
+        cpu = models[0] if models else cpu
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    threads = 1 if workers > 1 else torch.get_num_threads()
+    return {
+        "cpu": cpu,
+        "cores": cores,
+        "gpu": gpu,
+        "torch": torch.__version__,
+        "threads": threads,
+        "workers": workers,
+    }
+
+
+def _exhibit(shown_case: Shown, run: Run, contenders: Sequence[Contender], report: dict[str, Any]) -> Exhibit:
+    """A case restored once more, for its pictures."""
+    case = next(one for one in run.cases if (one.group.name, one.name) == (shown_case.group, shown_case.name))
+    row = next(
+        row
+        for row in report["rows"]
+        if all(row[key] == getattr(shown_case, key) for key in ("group", "name", "model"))
+    )
+    material = prepare(run.benchmark, case, run.settings.seed)
+    restorer = next(one for one in contenders if one.name == shown_case.model).make(material.facts)
+    if restorer is None:
+        raise AssertionError("a contender that restored a case before applies to it")
+    plan = replace(run.settings, film=FILM).plan(material.scale)
+    degraded, restored, film = shown(restorer.restore(material.degraded, run.settings.prompt, plan), FILM)
+    return Exhibit(
+        title=shown_case.title,
+        group=shown_case.group,
+        name=shown_case.name,
+        model=shown_case.model,
+        metric=shown_case.metric,
+        input_value=number(row["input"].get(shown_case.metric)),
+        output_value=number(row["output"].get(shown_case.metric)),
+        degraded=degraded,
+        restored=restored,
+        truth=None if material.truth is None else material.truth.frames[0],
+        film=film,
+    )
