@@ -29,6 +29,7 @@ from measurement import (
     write_results,
 )
 from unfade.core import Clip, Plan, Restorer, generator
+from unfade.core.memory import reuse_large_blocks
 from unfade.degrade.classic import CLASSIC
 from unfade.evaluation.peers import Bm3d, NonLocalMeans
 from unfade.media.image_writer import write_image
@@ -170,6 +171,8 @@ def main() -> int:
     if asked.threads:
         torch.set_num_threads(asked.threads)
         cv2.setNumThreads(asked.threads)
+    # As the command does at its start.
+    reuse_large_blocks()
     # Memory first: it is measured in processes of their own, but the machine should have some left for them.
     figures, bars = memory(asked.model, asked.largest)
     model = load(asked.model)

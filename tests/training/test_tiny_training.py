@@ -196,7 +196,7 @@ def test_overshoot_is_nothing_before_the_truth_and_grows_behind_it() -> None:
         share: float(overshoot(degraded + share * clean, clean, degraded, 0.03))
         for share in (0, 0.5, 1, 1.05, 1.2, 1.5)
     }
-    # Up to 5 % past the truth the ninth frame is still the best; behind that, in shares of error found times error left.
+    # Up to 5 % past the truth the ninth frame is still the best; behind that it counts by error found and left.
     assert [shares[share] for share in (0, 0.5, 1, 1.05)] == [0, 0, 0, 0]
     for share in (1.2, 1.5):
         past = 0.25 * (share * (share - 1) - 0.05 * share**2)

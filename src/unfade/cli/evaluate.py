@@ -60,6 +60,7 @@ def evaluate(
     """
     from unfade.cli.board import Stages
     from unfade.core import UsageError
+    from unfade.core.memory import reuse_large_blocks
     from unfade.evaluation.measure import Settings
     from unfade.recipes.evaluate import evaluate as carry_out
 
@@ -77,6 +78,7 @@ def evaluate(
     settings = Settings(
         seed=seed, steps=steps, prompt=prompt, device=device, dtype=dtype, learned=tuple(metric or ())
     )
+    reuse_large_blocks()
     with Stages() as stages:
         found = carry_out(
             name,

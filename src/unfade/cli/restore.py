@@ -144,8 +144,10 @@ def _run(
         _tell(report, format, settings, None)
     if not ready:
         return reports
+    from unfade.core.memory import reuse_large_blocks
     from unfade.restore.load import load
 
+    reuse_large_blocks()
     restorer = load(model)
     if dry_run:
         return reports + _rehearse(ready, restorer, prompt, plan, filing, format, settings)

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 import torch
 
 from unfade.core import UnfadeError
+from unfade.core.memory import reuse_large_blocks
 from unfade.evaluation.benchmarks.benchmark import Benchmark
 from unfade.evaluation.benchmarks.case import Case
 from unfade.evaluation.benchmarks.material import prepare
@@ -188,6 +189,7 @@ def _begin_work(run: Run) -> None:
     # Ctrl-C reaches the whole process group; the parent ends its workers itself.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
+    reuse_large_blocks()
     _run = run
     _contenders[:] = [run.resolve(name) for name in run.models]
 
