@@ -35,7 +35,7 @@ def tiny_gpu(steps: int = 60_000) -> TinyRun:
     return TinyRun(
         steps=steps,
         stages=((0.5, 128, 64), (0.5, 192, 32)),
-        lr=1e-3,
+        lr=4.5e-4,
         warmup=500,
         held_out=24,
         validate_every=5000,

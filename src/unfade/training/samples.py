@@ -16,16 +16,16 @@ from unfade.training.photos import Photos
 
 # (share, kinds): single tasks that are tested on their own, then all FoundIR groups alike.
 SINGLES: tuple[tuple[float, str | None], ...] = (
-    (0.23, "gaussian-noise"),
+    (0.21, "gaussian-noise"),
     (0.12, "downsample"),
     (0.08, "jpeg"),
-    (0.18, "motion-blur"),
+    (0.15, "motion-blur"),
     (0.03, "defocus"),
     (0.01, "gaussian-blur"),
     (0.05, "lowlight"),
-    (0.03, "haze"),
+    (0.04, "haze"),
     (0.03, "rain"),
-    (0.03, "raindrop"),
+    (0.08, "raindrop"),
     (0.02, None),
 )
 

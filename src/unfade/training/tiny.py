@@ -51,7 +51,7 @@ class TinyRun:
     ema: float = 0.999
     refine: float = 0.15
     floor: float = 0.03
-    caution: float = 2.0
+    caution: float = 3.5
     held_out: int = 24
     seed: int = 0
     validate_every: int = 1000
