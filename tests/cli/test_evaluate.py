@@ -48,7 +48,7 @@ def test_a_wrong_count_stops_before_anything_is_measured(unfade: Unfade, pairs: 
     assert told.code == 3
     assert "group RS has 2 where HQ-NightRain has 100" in told.err
     assert "nothing was measured" in told.err
-    assert not any(out.iterdir())
+    assert not out.exists()
 
 
 def test_a_synthetic_run_writes_the_whole_folder_and_tells_the_headline(
@@ -75,6 +75,8 @@ def test_a_synthetic_run_writes_the_whole_folder_and_tells_the_headline(
         (("-b", "set5"), 2, "say where the files are with --data"),
         (("--synthesize", "set5"), 2, "say where the files are with --from"),
         (("-b", "set5", "--synthesize", "set5"), 2, "choose one"),
+        (("-b", "set5", "--from", "."), 2, "--from holds the clean photos of --synthesize"),
+        (("--synthesize", "set5", "--data", "."), 2, "go by --from"),
         (("-b", "nowhere", "--data", "."), 2, "unknown benchmark 'nowhere'"),
         (("-b", "set5", "--data", "missing"), 3, "missing is not a folder; Set5 needs clean photos"),
         (("-b", "set5", "--data", ".", "--group", "x9"), 2, "no group 'x9'"),

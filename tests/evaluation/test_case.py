@@ -103,9 +103,47 @@ def test_two_files_of_one_stem_are_an_error(folder: Path) -> None:
 
 def test_names_are_caught_by_patterns_in_a_common_folder(tmp_path: Path) -> None:
     flat = BENCHMARKS["nh-haze"]
-    for name in ("01_hazy", "01_GT", "02_hazy", "02_GT", "readme_GT"):
+    for name in ("01_hazy", "01_GT", "02_hazy", "02_GT"):
         write(tmp_path / f"{name}.png")
+    (tmp_path / "readme.txt").write_text("not a picture")
     assert [case.name for case in find_cases(flat, tmp_path)] == ["01", "02"]
+    write(tmp_path / "03-GT.png")
+    with pytest.raises(InputError, match=r"03-GT.png is not named as NH-Haze's files are"):
+        find_cases(flat, tmp_path)
+
+
+def test_pictures_of_a_format_that_cannot_be_read_are_named_not_skipped(folder: Path) -> None:
+    (folder / "02B/LQ/y.bmp").write_bytes(b"BM" + bytes(60))
+    (folder / "02B/GT/y.bmp").write_bytes(b"BM" + bytes(60))
+    with pytest.raises(InputError, match=r"y.bmp"):
+        find_cases(PAIRS, folder)
+
+
+def test_clips_may_differ_in_size_where_results_are_resized_but_not_in_length(tmp_path: Path) -> None:
+    benchmark = replace(BENCHMARKS["udm10"], groups=(Group(name="UDM10"),))
+    for index in range(3):
+        write(tmp_path / f"LQ/c0/{index}.png", 16, 16)
+        write(tmp_path / f"GT/c0/{index}.png", 64, 64)
+    assert [case.name for case in find_cases(benchmark, tmp_path)] == ["c0"]
+    write(tmp_path / "GT/c0/3.png", 64, 64)
+    with pytest.raises(InputError, match=r"GT/c0 is 64 x 64 with 4 frames, but .*LQ/c0 is 16 x 16 with 3"):
+        find_cases(benchmark, tmp_path)
+
+
+def test_two_videos_must_show_their_frames_at_the_same_times(tmp_path: Path) -> None:
+    from fractions import Fraction
+
+    from unfade.media.film import write_film
+
+    benchmark = replace(BENCHMARKS["udm10"], groups=(Group(name="UDM10"),))
+    frames = [torch.full((3, 32, 32), 0.1 * index) for index in range(4)]
+    for side, fps in (("LQ", 25), ("GT", 25)):
+        (tmp_path / side).mkdir()
+        write_film(frames, tmp_path / side / "c0.mp4", Fraction(fps))
+    assert len(find_cases(benchmark, tmp_path)) == 1
+    write_film(frames, tmp_path / "GT/c0.mp4", Fraction(24), overwrite=True)
+    with pytest.raises(InputError, match="don't run alike: frame 1 is shown at"):
+        find_cases(benchmark, tmp_path)
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
@@ -116,7 +154,7 @@ def test_what_a_benchmark_needs_is_said_where_it_is_missing(name: str, tmp_path:
         find_cases(BENCHMARKS[name], tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("name", [name for name, one in BENCHMARKS.items() if not one.footage])
+@pytest.mark.parametrize("name", BENCHMARKS)
 def test_a_synthetic_stand_in_is_made_of_any_photos(name: str, tmp_path: Path) -> None:
     write(tmp_path / "mine.png")
     stand_in = synthesized(BENCHMARKS[name])

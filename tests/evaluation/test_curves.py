@@ -45,9 +45,10 @@ def test_the_interval_holds_the_mean_and_narrows_with_more_images() -> None:
     assert width[1] == pytest.approx(2 * 1.96 * 2 / math.sqrt(128), rel=0.2)
 
 
-def test_the_interval_of_one_image_is_a_point_and_repeats() -> None:
+def test_one_photo_has_no_interval_and_intervals_repeat() -> None:
     found = curve([[1.0, 2.0, 4.0]])
-    assert found.low == found.mean == found.high == (1.0, 2.0, 4.0)
+    assert found.mean == (1.0, 2.0, 4.0)
+    assert found.low == found.high == ()
     films = [[float(k * i) for k in range(9)] for i in range(5)]
     assert curve(films) == curve(films)
 
@@ -55,6 +56,19 @@ def test_the_interval_of_one_image_is_a_point_and_repeats() -> None:
 def test_an_infinite_last_frame_counts_as_the_best_finite_one() -> None:
     assert curve([[20.0, math.inf], [20.0, 60.0]]).mean == (20.0, 60.0)
     assert curve([[20.0, math.inf], [20.0, math.inf]]).mean == (20.0, 100.0)
+    assert curve([[20.0, math.inf], [20.0, 60.0]]).replaced == 1
+    with pytest.raises(ValueError, match="not a number"):
+        curve([[math.nan, 1.0], [0.0, 1.0]])
+
+
+def test_films_of_one_photo_are_not_independent() -> None:
+    films = [[float(k + i) for k in range(9)] for i in (0, 0, 0, 6, 6, 6)]
+    apart, together = curve(films), curve(films, photos=["a", "a", "a", "b", "b", "b"])
+    assert together.mean == apart.mean
+    assert together.high[0] - together.low[0] > apart.high[0] - apart.low[0]
+    # Two photos are too few for a test, six films would have been enough.
+    assert math.isnan(together.trend.improved)
+    assert apart.trend.improved < 0.05
 
 
 def test_kinks_are_where_the_chunks_of_a_latent_model_meet() -> None:

@@ -217,6 +217,80 @@ def test_footage_is_judged_with_its_own_metrics(tmp_path: Path, photos: Path) ->
         evaluate(real, tmp_path, ["peer:identity"])
 
 
+def test_groups_left_out_are_said_wherever_a_whole_average_stands_beside(photos: Path) -> None:
+    found = evaluate("foundir", photos, ["peer:identity"], synthesize=True, groups=["JPEG"])
+    assert found.report["settings"]["groups"] == ["JPEG"]
+    assert "ONLY 1 of 20 groups: JPEG" in found.report["benchmark"]["notes"]
+    averages = [one for one in found.report["published"] if one["group"] is None]
+    assert averages
+    assert all("This run took fewer pictures than the paper." in one["differences"] for one in averages)
+
+
+def test_a_curve_over_all_groups_needs_all_groups(photos: Path) -> None:
+    models = ["peer:identity", "peer:mean-gain"]
+    found = evaluate(
+        "everyday", photos, models, synthesize=True, frames=True, groups=["dark-0.2", "defocus-3"]
+    )
+    drawn = {(one["model"], one["group"]) for one in found.report["curves"]}
+    assert ("identity", "all") in drawn
+    assert ("mean-gain", "dark-0.2") in drawn
+    assert ("mean-gain", "all") not in drawn
+
+
+def test_enlargements_have_their_input_as_an_anchor(photos: Path) -> None:
+    found = evaluate(SMALL, photos, ["peer:lanczos"], groups=["x2"], frames=True)
+    assert {one["label"] for one in found.report["anchors"]} == {"input vs truth"}
+
+
+def test_small_clips_are_judged_at_the_size_of_their_truth(photos: Path, tmp_path: Path) -> None:
+    from unfade.media.images import read_image
+
+    photo = read_image(photos / "coffee.png").frames
+    for side, step in (("GT", 1), ("LQ", 4)):
+        for index in range(2):
+            path = tmp_path / side / "c0" / f"{index}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_image(Clip(photo[:, :, ::step, ::step].contiguous()), path)
+    real = Benchmark(
+        name="clips", title="Clips", holds="clip pairs", groups=(Group(name="all"),), resized=True,
+        layouts=(Layout(truth="GT", degraded="LQ"),),
+    )  # fmt: skip
+    found = evaluate(real, tmp_path, ["peer:identity"], output=tmp_path / "out", frames=True)
+    assert (found.rows[0].width, found.rows[0].height) == (48, 48)
+    assert found.page is not None
+    assert found.page.stat().st_size > 10_000
+
+
+def test_without_a_truth_only_what_needs_none_is_reported(photos: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "LQ/c0"
+    folder.mkdir(parents=True)
+    for index, name in enumerate(("coffee", "chelsea", "astronaut")):
+        (folder / f"{index}.png").write_bytes((photos / f"{name}.png").read_bytes())
+    real = Benchmark(
+        name="clips", title="Clips", holds="clips without truth", groups=(Group(name="all"),),
+        layouts=(Layout(degraded="LQ"),),
+    )  # fmt: skip
+    found = evaluate(real, tmp_path, ["peer:identity", "peer:bilateral"], output=tmp_path / "out")
+    assert {one["name"] for one in found.report["metrics"]} == {"warping-error", "flicker"}
+    assert (tmp_path / "out/report.html").exists()
+
+
+def test_a_folder_with_another_benchmarks_report_is_left_alone(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    evaluate(SMALL, photos, ["peer:identity"], groups=["clean"], output=out)
+    with pytest.raises(OutputError, match="report of another benchmark"):
+        evaluate("foundir", photos, ["peer:identity"], synthesize=True, output=out)
+    (tmp_path / "odd/journal.jsonl").mkdir(parents=True)
+    with pytest.raises(OutputError, match="is a folder"):
+        evaluate(SMALL, photos, ["peer:identity"], groups=["clean"], output=tmp_path / "odd")
+
+
+def test_a_refused_evaluation_leaves_no_folder(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError):
+        evaluate("set5", photos, ["peer:identity"], output=tmp_path / "new/out")
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_failing_restorer_is_told_with_its_case(photos: Path) -> None:
     class Broken:
         def restore(self, *given: object, **more: object) -> object:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from unfade.core import OutputError
-from unfade.evaluation.journal import Fingerprints, Journal, Row, key_of
+from unfade.evaluation.journal import Fingerprints, Journal, Row, key_of, software
 
 ROW = Row(
     group="g", name="n", model="m", width=4, height=3, input={"psnr": 20.0}, output={"psnr": float("inf")},
@@ -61,3 +61,12 @@ def test_a_fingerprint_is_that_of_the_content(tmp_path: Path) -> None:
     prints = Fingerprints()
     first, second, third = (prints.of(tmp_path / name) for name in "abc")
     assert first == second != third
+
+
+def test_the_software_is_told_by_its_source_and_its_libraries() -> None:
+    import torch
+
+    told = software()
+    assert len(told["unfade"] or "") == 64
+    assert told["torch"] == torch.__version__
+    assert told["spandrel"] is None or told["spandrel"][0].isdigit()

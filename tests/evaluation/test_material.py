@@ -132,6 +132,20 @@ def test_a_synthetic_clip_keeps_its_draw_but_not_its_noise(tmp_path: Path) -> No
     assert third.shape == photo.shape
 
 
+def test_a_photo_becomes_a_clip_that_moves_evenly(tmp_path: Path) -> None:
+    photo = torch.rand(3, 60, 80, generator=torch.Generator().manual_seed(3))
+    write_image(Clip.of(photo), tmp_path / "photo.png")
+    benchmark = synthesized(BENCHMARKS["ugc50"])
+    (case,) = find_cases(benchmark, tmp_path)
+    truth = prepare(benchmark, case, 0).truth
+    assert truth is not None
+    assert tuple(truth.frames.shape) == (9, 3, 54, 72)
+    rounded = quantise(photo)
+    assert torch.equal(truth.frames[0], rounded[:, :54, :72])
+    assert torch.equal(truth.frames[-1], rounded[:, 6:, 8:])
+    assert torch.equal(truth.frames[4], rounded[:, 3:57, 4:76])
+
+
 def test_a_photo_too_small_for_the_scale_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="too small"):
         made(tmp_path, "x4", scale=4, side=40)

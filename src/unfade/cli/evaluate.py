@@ -37,6 +37,10 @@ def evaluate(
     ] = 1,
     prompt: Annotated[str | None, typer.Option("--prompt", help="Given to every restorer.")] = None,
     steps: Annotated[int, typer.Option("--steps", help="Evaluations of a model.", min=1, max=1000)] = 1,
+    along: Annotated[
+        Literal["every", "cheap", "first"],
+        typer.Option("--along", help="Metrics taken of film frames; VIF and networks take seconds each."),
+    ] = "every",
     seed: Annotated[int, typer.Option("--seed", help="Of every random draw.")] = 0,
     metric: Annotated[
         list[str] | None,
@@ -67,6 +71,12 @@ def evaluate(
     if listed:
         _list()
         return
+    if source and not synthesize:
+        raise UsageError(
+            "--from holds the clean photos of --synthesize; a benchmark's own files go by --data"
+        )
+    if synthesize and data:
+        raise UsageError("--data holds a benchmark's own files; clean photos for --synthesize go by --from")
     if synthesize and benchmark:
         raise UsageError("--benchmark measures real data, --synthesize makes its own; choose one")
     name, folder = (synthesize, source) if synthesize else (benchmark, data)
@@ -76,7 +86,13 @@ def evaluate(
         raise UsageError(f"say where the files are with {'--from' if synthesize else '--data'}")
     output = output or Path(f"{name}{'_synthetic' if synthesize else ''}_report")
     settings = Settings(
-        seed=seed, steps=steps, prompt=prompt, device=device, dtype=dtype, learned=tuple(metric or ())
+        seed=seed,
+        steps=steps,
+        prompt=prompt,
+        device=device,
+        dtype=dtype,
+        along=along,
+        learned=tuple(metric or ()),
     )
     reuse_large_blocks()
     with Stages() as stages:
@@ -104,7 +120,9 @@ def _list() -> None:
         typer.echo(f"{benchmark.name}: {benchmark.title}")
         typer.echo(f"    needs   {benchmark.needs()}")
         typer.echo(f"    groups  {', '.join(group.name for group in benchmark.groups)}")
-        typer.echo(f"    counts  {'; '.join(one.describe() for one in benchmark.conventions[:1])}")
+        for one in benchmark.conventions:
+            typer.echo(f"    counts  {one.name}: {one.describe()}")
+        typer.echo(f"    rules   {benchmark.rules()}")
         typer.echo(f"    source  {benchmark.citation}")
     typer.echo("\npeers, as --model peer:NAME:")
     for name, peer in PEERS.items():

@@ -33,10 +33,11 @@ class Curve:
 
     Attributes:
         mean: per frame.
-        low, high: 95 % bootstrap interval of the mean, per frame.
+        low, high: 95 % bootstrap interval of the mean, per frame; empty for a single photo.
         trend: does it rise; for metrics where less is better, of the negated values.
         kinks: frames at which the mean curve bends sharply.
         images: how many are behind it.
+        replaced: values among them that were infinite, because a frame equalled the truth.
     """
 
     mean: tuple[float, ...]
@@ -45,32 +46,54 @@ class Curve:
     trend: Trend
     kinks: tuple[int, ...]
     images: int
+    replaced: int = 0
 
 
-def curve(films: Sequence[Sequence[float]], higher_is_better: bool = True, seed: int = 0) -> Curve:
+def curve(
+    films: Sequence[Sequence[float]],
+    higher_is_better: bool = True,
+    seed: int = 0,
+    photos: Sequence[str] | None = None,
+) -> Curve:
     """The curve of some films' values, `[images][frames]`.
 
     Films with an infinite value (a frame equal to the truth) count with the largest finite value of their frame, or
-    100 where there is none.
+    100 where there is none; how many there were is said.
+
+    Args:
+        films: values.
+        higher_is_better: which way is up.
+        seed: of the bootstrap.
+        photos: which photo each film is of, where several are of one: those are not independent, so intervals and
+            tests go by photo. A single photo has no interval.
 
     Raises:
-        ValueError: there is no film, or they differ in length.
+        ValueError: there is no film, they differ in length, or a value is not a number.
     """
     if not films or len({len(film) for film in films}) != 1:
         raise ValueError("a curve needs films of one length")
-    values = _finite(torch.tensor([list(film) for film in films], dtype=torch.float64))
-    dice = generator(seed, "bootstrap", values.shape[1])
-    picks = torch.randint(len(films), (RESAMPLES, len(films)), generator=dice)
-    means = values[picks].mean(1)
-    low, high = torch.quantile(means, torch.tensor([0.025, 0.975], dtype=torch.float64), dim=0)
+    values = torch.tensor([list(film) for film in films], dtype=torch.float64)
+    if bool(torch.isnan(values).any()):
+        raise ValueError("a curve can't be drawn through what is not a number")
+    replaced = int(torch.isinf(values).sum())
+    values = _finite(values)
     mean = values.mean(0)
+    alone = _by_photo(values, photos)
+    low = high = torch.empty(0)
+    if len(alone) > 1:
+        dice = generator(seed, "bootstrap", values.shape[1])
+        picks = torch.randint(len(alone), (RESAMPLES, len(alone)), generator=dice)
+        low, high = torch.quantile(
+            alone[picks].mean(1), torch.tensor([0.025, 0.975], dtype=torch.float64), dim=0
+        )
     return Curve(
         mean=tuple(mean.tolist()),
         low=tuple(low.tolist()),
         high=tuple(high.tolist()),
-        trend=trend(values.tolist(), higher_is_better),
+        trend=trend(alone.tolist(), higher_is_better),
         kinks=kinks(mean.tolist()),
         images=len(films),
+        replaced=replaced,
     )
 
 
@@ -110,6 +133,14 @@ def rises(film: Sequence[float], higher_is_better: bool = True) -> bool:
     """Whether every frame is strictly better than the one before."""
     pairs = zip(film, film[1:], strict=False)
     return all((after > before) if higher_is_better else (after < before) for before, after in pairs)
+
+
+def _by_photo(values: torch.Tensor, photos: Sequence[str] | None) -> torch.Tensor:
+    """The mean film of each photo."""
+    if photos is None:
+        return values
+    rows = [[index for index, name in enumerate(photos) if name == photo] for photo in dict.fromkeys(photos)]
+    return torch.stack([values[indices].mean(0) for indices in rows])
 
 
 def _finite(values: torch.Tensor) -> torch.Tensor:

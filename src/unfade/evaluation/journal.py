@@ -4,12 +4,19 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from unfade.core import OutputError
 
 FORMAT = 1
+_LIBRARIES = (
+    "torch", "numpy", "pyvips", "pyvips-binary", "av", "opencv-contrib-python-headless", "opencv-python-headless",
+    "opencv-python", "bm3d", "scipy", "torchmetrics", "pyiqa", "spandrel",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +31,7 @@ class Row:
         film: metric to one value a frame of the film.
         applies: False where the contender has nothing to say to this case; then there are no values.
         seconds: wall time of the restoration.
+        threads: CPU threads it had.
     """
 
     group: str
@@ -37,6 +45,7 @@ class Row:
     film: Mapping[str, tuple[float, ...]] = field(default_factory=dict[str, tuple[float, ...]])
     applies: bool = True
     seconds: float = 0.0
+    threads: int = 0
 
     @property
     def megapixels(self) -> float:
@@ -51,13 +60,23 @@ class Journal:
 
     Args:
         path: of the file; None keeps nothing on disk.
+
+    Raises:
+        OutputError: the path is a folder.
     """
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._known: dict[str, Row] = {}
+        self._whole = True
         if path is not None and path.exists():
-            for line in path.read_bytes().split(b"\n"):
+            if not path.is_file():
+                raise OutputError(
+                    f"{path} is a folder, but the journal is to be kept there; choose another output"
+                )
+            content = path.read_bytes()
+            self._whole = content[-1:] in (b"", b"\n")
+            for line in content.split(b"\n"):
                 row = _decoded(line)
                 if row is not None:
                     self._known[row[0]] = row[1]
@@ -81,10 +100,10 @@ class Journal:
         line = json.dumps({"format": FORMAT, "key": key, **asdict(row)}) + "\n"
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            whole = not self._path.exists() or self._path.read_bytes()[-1:] in (b"", b"\n")
             with open(self._path, "ab") as file:
-                file.write((b"" if whole else b"\n") + line.encode())
+                file.write((b"" if self._whole else b"\n") + line.encode())
                 file.flush()
+            self._whole = True
         except OSError as error:
             raise OutputError(f"{self._path} can't be written: {error.strerror or error}") from error
 
@@ -92,6 +111,25 @@ class Journal:
 def key_of(**parts: Any) -> str:
     """A hash of everything a result depends on; the parts must be JSON."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+@cache
+def software() -> dict[str, str | None]:
+    """What computes: a hash of this package's own source, and the versions of the libraries it computes with.
+
+    A result kept by other software is not taken for this one's.
+    """
+    package = Path(str(files("unfade")))
+    source = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        source.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
+    versions: dict[str, str | None] = {"unfade": source.hexdigest()}
+    for name in _LIBRARIES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = None
+    return versions
 
 
 class Fingerprints:

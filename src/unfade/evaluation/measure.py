@@ -1,7 +1,7 @@
 """One case on one contender: restore, compare at the 8 bits that files have."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from time import perf_counter
 from typing import Literal
@@ -23,6 +23,7 @@ from unfade.evaluation.metrics.convention import Convention
 from unfade.evaluation.metrics.metric import Absence, Metric
 from unfade.media.resize import enlarge
 
+Along = Literal["every", "cheap", "first"]
 TARGET = "target trajectory"
 ROUND_TRIP = "VAE round trip"
 
@@ -35,7 +36,7 @@ class Settings:
         seed: of made inputs and of the restorer's draws.
         steps, prompt, dtype, device: handed to every restorer.
         film: frames of the film that are judged one by one; 0 for none.
-        along: which metrics are taken of them: "every" cheap one, or the "first" only.
+        along: which metrics are taken of them: "every" one, the "cheap" ones, or the "first" only.
         learned: metrics that need weights, by name.
     """
 
@@ -45,7 +46,7 @@ class Settings:
     dtype: Dtype = "auto"
     device: Device = "auto"
     film: int = 0
-    along: Literal["every", "first"] = "every"
+    along: Along = "every"
     learned: tuple[str, ...] = ()
 
     def plan(self, scale: int) -> Plan:
@@ -102,6 +103,7 @@ def measure(
     restoration = restorer.restore(material.degraded, settings.prompt, settings.plan(material.scale))
     seconds = perf_counter() - started
     last = restoration.result
+    compared = material.truth or last
     _check_footage(case, contender, material, last)
     film: dict[str, tuple[float, ...]] = {}
     if settings.film:
@@ -111,14 +113,23 @@ def measure(
         group=case.group.name,
         name=case.name,
         model=contender.name,
-        width=last.width,
-        height=last.height,
+        width=compared.width,
+        height=compared.height,
         frames=last.num_frames,
         input=given,
         output=_values(metrics, last.frames, benchmark, case, material),
         film=film,
         seconds=seconds,
+        threads=torch.get_num_threads(),
     )
+
+
+def warm_up(material: Material, contender: Contender, settings: Settings) -> None:
+    """A small crop restored before anything is timed, as the first call also loads and compiles."""
+    restorer = contender.make(material.facts)
+    if restorer is not None:
+        patch = Clip(material.degraded.frames[:1, :, :64, :64].contiguous(), material.degraded.fps)
+        restorer.restore(patch, settings.prompt, replace(settings.plan(material.scale), keep=False))
 
 
 def measure_target(benchmark: Benchmark, case: Case, material: Material, settings: Settings) -> Row:
@@ -144,9 +155,18 @@ def measure_round_trip(
     return Row(group=case.group.name, name=case.name, model=name, output=output)
 
 
-def shown(restoration: Restoration, frames: int) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """First frames `[3, H, W]` of input, result and film, at 8 bits, for a report's pictures."""
-    film = [quantise(clip.frames[0].detach().cpu()) for clip in restoration.trajectory.film(frames)]
+def shown(restoration: Restoration, frames: int, truth: Clip | None) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """First frames `[3, H, W]` of input, result and film, at 8 bits, for a report's pictures.
+
+    Those of another size than the truth are brought to its size, as they are for comparing.
+    """
+    film: list[Tensor] = []
+    for clip in restoration.trajectory.film(frames):
+        frame = clip.frames[:1].detach().to("cpu", torch.float32)
+        if truth is not None and frame.shape[2:] != truth.frames.shape[2:]:
+            size = (truth.height, truth.width)
+            frame = functional.interpolate(frame, size, mode="bicubic", antialias=True)
+        film.append(quantise(frame)[0])
     return film[0], film[-1], film
 
 
@@ -158,11 +178,11 @@ def _along(
     material: Material,
     settings: Settings,
 ) -> dict[str, tuple[float, ...]]:
-    cheap = [metric for metric in metrics if metric.cheap]
+    chosen = [metric for metric in metrics if settings.along == "every" or metric.cheap]
     if settings.along == "first":
-        cheap = cheap[:1]
-    values = [_values(cheap, state, benchmark, case, material) for state in frames]
-    known = [metric.name for metric in cheap if all(metric.name in row for row in values)]
+        chosen = chosen[:1]
+    values = [_values(chosen, state, benchmark, case, material) for state in frames]
+    known = [metric.name for metric in chosen if all(metric.name in row for row in values)]
     return {name: tuple(row[name] for row in values) for name in known}
 
 

@@ -15,7 +15,7 @@ from unfade.evaluation.benchmarks.benchmark import Benchmark
 from unfade.evaluation.benchmarks.case import Case
 from unfade.evaluation.benchmarks.material import prepare
 from unfade.evaluation.contender import Contender
-from unfade.evaluation.journal import Fingerprints, Journal, Row, key_of
+from unfade.evaluation.journal import Fingerprints, Journal, Row, key_of, software
 from unfade.evaluation.measure import (
     ROUND_TRIP,
     TARGET,
@@ -25,8 +25,8 @@ from unfade.evaluation.measure import (
     measure_round_trip,
     measure_target,
     metrics_of,
+    warm_up,
 )
-from unfade.version import __version__
 
 Resolve = Callable[[str], Contender]
 
@@ -99,7 +99,8 @@ def _keys(run: Run, contenders: Sequence[Contender]) -> list[dict[str, str]]:
         metrics, _ = metrics_of(run.benchmark, run.settings, group.scale)
         judged = [[metric.name, metric.convention, metric.source, metric.weights] for metric in metrics]
         common = {
-            "version": __version__,
+            "software": software(),
+            "gpu": torch.cuda.is_available(),
             "settings": settings,
             "metrics": judged,
             "group": [group.name, group.make, group.strength, group.scale],
@@ -132,6 +133,9 @@ def _rows(run: Run, contenders: Sequence[Contender], index: int, names: Sequence
     for one in contenders:
         if one.name in names:
             try:
+                if one.name not in _warm:
+                    warm_up(material, one, settings)
+                    _warm.add(one.name)
                 yield measure(benchmark, case, material, one, settings, given)
             except UnfadeError as error:
                 where = f"{one.name} failed on {case.name} of {case.group.name}"
@@ -181,6 +185,7 @@ def _results(
 
 
 _run: Run | None = None
+_warm: set[str] = set()
 _contenders: list[Contender] = []
 
 

@@ -33,11 +33,17 @@ def summarise(
     row for it, and its averages over the benchmark are left out where groups are missing, which is said.
     """
     judged = [row for row in rows if row.applies and not _is_anchor(row.model)]
+    # Where nobody knows the truth, metrics that need it have no column.
+    metrics = [metric for metric in metrics if any(metric.name in row.output for row in judged)] or metrics
     groups = _groups(benchmark, contenders, metrics, judged)
     report = {
         "unfade": __version__,
         "benchmark": _benchmark(benchmark),
-        "settings": {**asdict(settings), "limit": limit},
+        "settings": {
+            **asdict(settings),
+            "limit": limit,
+            "groups": [group.name for group in benchmark.groups],
+        },
         "models": [_model(one) for one in contenders],
         "metrics": [_metric(metric) for metric in metrics],
         "absent": [asdict(one) for one in absent],
@@ -67,6 +73,7 @@ def timing(contenders: Sequence[Contender], rows: Sequence[Row]) -> list[dict[st
                     "seconds": seconds,
                     "megapixels": megapixels,
                     "seconds_per_megapixel": seconds / megapixels,
+                    "threads": sorted({row.threads for row in own}),
                 }
             )
     return json_safe(table)
@@ -236,11 +243,13 @@ def _curves(benchmark: Benchmark, metrics: Sequence[Metric], rows: Sequence[Row]
     for group in [*names, *([ALL] if len(names) > 1 else [])]:
         for model in models:
             own = [row for row in rows if row.model == model and group in (row.group, ALL) and row.film]
+            if group == ALL and {row.group for row in own} != set(names):
+                continue
             for metric in metrics:
                 films = [row.film[metric.name] for row in own if metric.name in row.film]
                 if not films or len(films) != len(own):
                     continue
-                found = curve(films, metric.higher_is_better)
+                found = curve(films, metric.higher_is_better, photos=[row.name for row in own])
                 steps = len(found.mean) - 1
                 table.append(
                     {
@@ -255,6 +264,7 @@ def _curves(benchmark: Benchmark, metrics: Sequence[Metric], rows: Sequence[Row]
                         "improved_p": found.trend.improved,
                         "kinks": list(found.kinks),
                         "images": found.images,
+                        "replaced": found.replaced,
                     }
                 )
     return table
@@ -266,7 +276,7 @@ def _anchors(benchmark: Benchmark, metrics: Sequence[Metric], rows: Sequence[Row
     for group in benchmark.groups:
         own = [row for row in rows if row.group == group.name]
         films = [row for row in own if row.model == TARGET and row.film]
-        if not films:
+        if not any(row.film for row in own):
             continue
         inputs = {row.name: row.input for row in own if row.input}
         ceilings = [row for row in own if row.model.startswith(ROUND_TRIP) and row.output]
@@ -286,13 +296,17 @@ def _anchors(benchmark: Benchmark, metrics: Sequence[Metric], rows: Sequence[Row
 
 
 def _published(benchmark: Benchmark, settings: Settings, limit: int | None) -> list[dict[str, Any]]:
-    told = {
+    told: dict[str, Any] = {
         "conventions": [one.name for one in benchmark.conventions],
         "averaging": benchmark.averaging,
         "synthetic": benchmark.synthetic,
         "quantised": benchmark.quantised,
-        "limited": limit is not None,
     }
+
+    def fewer(group: str | None) -> bool:
+        return limit is not None or (group is None and benchmark.partial)
+
     return [
-        {**asdict(cell), "differences": list(differences(cell, **told))} for cell in cells(benchmark.name)
+        {**asdict(cell), "differences": list(differences(cell, **told, limited=fewer(cell.group)))}
+        for cell in cells(benchmark.name)
     ]

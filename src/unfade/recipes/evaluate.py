@@ -1,5 +1,6 @@
 """Carries an evaluation out: benchmark, data and models in; a folder with the report out."""
 
+import json
 import os
 import platform
 from collections.abc import Callable, Sequence
@@ -103,7 +104,7 @@ def evaluate(
         UsageError: a benchmark, group or peer is unknown, or a model stands twice.
         InputError: files are missing, damaged, of the wrong size or number: all of them in one message.
         ModelError: a model can't be loaded.
-        OutputError: the folder can't be written.
+        OutputError: the folder can't be written, or holds the report of another benchmark.
     """
     chosen = name if isinstance(name, Benchmark) else benchmark(name)
     chosen = only(chosen, groups) if groups else chosen
@@ -112,7 +113,7 @@ def evaluate(
     contenders = _distinct(models)
     metrics, absent = metrics_of(chosen, settings)
     if output is not None:
-        _check_folder(output)
+        _check_folder(output, chosen)
     cases = find_cases(chosen, data, limit, progress and (lambda *done: progress("checking files", *done)))
     run = Run(benchmark=chosen, cases=cases, models=models, resolve=contender, settings=settings)
     journal = Journal(output / "journal.jsonl" if output else None)
@@ -151,14 +152,24 @@ def _distinct(models: Sequence[str]) -> list[Contender]:
     return contenders
 
 
-def _check_folder(output: Path) -> None:
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        writable = os.access(output, os.W_OK)
-    except OSError as error:
-        raise OutputError(f"{output} can't be made: {error.strerror or error}") from error
-    if not writable:
-        raise OutputError(f"{output} may not be written to; choose another folder")
+def _check_folder(output: Path, chosen: Benchmark) -> None:
+    """Before any work, and without making the folder: an evaluation that is refused leaves nothing behind."""
+    there = output
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if not there.is_dir():
+        raise OutputError(f"{output} can't be made: {there} is a file; choose another folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise OutputError(f"{output} can't be written: {there} is read-only for you; choose another folder")
+    earlier = output / "report.json"
+    if earlier.is_file():
+        try:
+            known = json.loads(earlier.read_text(encoding="utf-8"))["benchmark"]
+            same = (known["name"], known["synthetic"]) == (chosen.name, chosen.synthetic)
+        except (ValueError, KeyError, TypeError):
+            same = False
+        if not same:
+            raise OutputError(f"{output} holds the report of another benchmark; choose another folder")
 
 
 def _hardware(workers: int) -> dict[str, Any]:
@@ -197,7 +208,8 @@ def _exhibit(shown_case: Shown, run: Run, contenders: Sequence[Contender], repor
     if restorer is None:
         raise AssertionError("a contender that restored a case before applies to it")
     plan = replace(run.settings, film=FILM).plan(material.scale)
-    degraded, restored, film = shown(restorer.restore(material.degraded, run.settings.prompt, plan), FILM)
+    restoration = restorer.restore(material.degraded, run.settings.prompt, plan)
+    degraded, restored, film = shown(restoration, FILM, material.truth)
     return Exhibit(
         title=shown_case.title,
         group=shown_case.group,

@@ -7,6 +7,7 @@ from unfade.degrade.degradation import Strength
 from unfade.evaluation.metrics.convention import RGB, Convention
 
 Averaging = Literal["images", "groups"]
+ANY_NAME = r"(.+)"
 Holds = Literal["clean photos", "photo pairs", "clip pairs", "clips without truth"]
 
 
@@ -45,8 +46,8 @@ class Layout:
     truth: str = ""
     degraded: str = ""
     masks: str = ""
-    truth_name: str = r"(.+)"
-    degraded_name: str = r"(.+)"
+    truth_name: str = ANY_NAME
+    degraded_name: str = ANY_NAME
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +65,7 @@ class Benchmark:
         resized: whether a result of another size is brought to the truth's (bicubic) instead of being an error.
         size: (width, height) a photo is cropped to in proportion and reduced to before anything else.
         masked: whether masks weigh the error.
+        partial: whether groups were left out on request.
         synthetic: made from other photos than its own; marked wherever it appears.
         quantised: whether inputs are rounded to 8 bits.
         citation, notes: source, and what is known to differ or is not known.
@@ -80,6 +82,7 @@ class Benchmark:
     resized: bool = False
     size: tuple[int, int] | None = None
     masked: bool = False
+    partial: bool = False
     synthetic: bool = False
     quantised: bool = True
     citation: str = ""
@@ -96,19 +99,47 @@ class Benchmark:
 
     def needs(self) -> str:
         """What has to be on disk, in a sentence or two."""
-        folders = dict.fromkeys(group.folder for group in self.groups)
-        named = [folder for folder in folders if folder]
         ways: list[str] = []
         for layout in self.layouts:
-            parts = {"truth": layout.truth, "degraded": layout.degraded, "masks": layout.masks}
-            text = ", ".join(f"{what} in {where or 'the folder itself'}" for what, where in parts.items()
-                             if where or (what == "truth" and self.holds != "clips without truth"))  # fmt: skip
-            ways.append(text)
+            parts = {
+                "truth": (layout.truth, layout.truth_name),
+                "degraded": (layout.degraded, layout.degraded_name),
+            }
+            if self.holds == "clips without truth":
+                del parts["truth"]
+            if self.holds == "clean photos" or self.synthetic:
+                del parts["degraded"]
+            if layout.masks:
+                parts["masks"] = (layout.masks, layout.truth_name)
+            ways.append(", ".join(_place(what, *where) for what, where in parts.items()))
         text = f"{self.holds}: {'; or '.join(ways)}"
-        if named:
-            shown = ", ".join(named if len(named) <= 4 else [*named[:3], f"... {named[-1]}"])
-            text += f"; {{group}} is {shown}"
+        folders = [group for group in self.groups if group.folder]
+        if folders:
+            text += f"; {{group}} is {', '.join(_counted(group.folder, group.count) for group in folders)}"
         total = sum(self.counts.values()) if len(self.counts) == len(self.groups) else None
         if self.holds == "clean photos":
             total = self.groups[0].count
         return text + (f"; {total} in all" if total else "")
+
+    def rules(self) -> str:
+        """How results are counted besides the conventions."""
+        parts = [
+            f"headline over {self.averaging} alike",
+            f"EXIF orientation {'applied' if self.oriented else 'ignored'}",
+        ]
+        if self.size:
+            parts.append(f"photos cut to {self.size[0]} x {self.size[1]}")
+        if self.resized:
+            parts.append("results of another size are brought to the truth's")
+        if self.masked:
+            parts.append("errors also weighed by masks")
+        return "; ".join(parts)
+
+
+def _place(what: str, folder: str, pattern: str) -> str:
+    named = "" if pattern == ANY_NAME else f" as {pattern}"
+    return f"{what} in {folder or 'the folder itself'}{named}"
+
+
+def _counted(name: str, count: int | None) -> str:
+    return name if count is None else f"{name} ({count})"

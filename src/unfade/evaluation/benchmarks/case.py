@@ -1,17 +1,21 @@
 """One picture or clip of a benchmark, and finding them all on disk."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from unfade.core import InputError, UnfadeError
 from unfade.evaluation.benchmarks.benchmark import Benchmark, Group, Layout
+from unfade.evaluation.metrics.footage import timing_equal
 from unfade.media.image_formats import SUFFIXES
 from unfade.media.images import probe_image, read_image
 from unfade.media.source import FOOTAGE
 from unfade.media.video import probe_video, read_video
+
+# Names that promise a picture, of formats that can be read and of some that can't: those are told, not passed over.
+_PICTURES = {*SUFFIXES, ".jfif", ".heic", ".heif", ".hif", ".bmp", ".jp2", ".jxl", ".exr", ".dng", ".tga"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +112,20 @@ def _layout(benchmark: Benchmark, data: Path) -> Layout:
 def _paired(benchmark: Benchmark, group: Group, layout: Layout, data: Path) -> tuple[list[Case], list[str]]:
     """The cases of a group, and what is wrong with its names."""
     problems: list[str] = []
+    roles = (
+        (layout.truth, layout.truth_name),
+        (layout.degraded, layout.degraded_name),
+        (layout.masks, layout.truth_name),
+    )
+
+    def others(place: str) -> list[str]:
+        """The patterns of everything that lies in one folder."""
+        return [pattern for where, pattern in roles if where == place]
 
     def entries(place: str, pattern: str) -> dict[str, Path]:
         folder = data / place.format(group=group.folder)
-        named, twice = _named(folder, pattern, benchmark.footage)
-        problems.extend(twice)
+        named, wrong = _named(folder, pattern, others(place), benchmark)
+        problems.extend(wrong)
         if not named:
             problems.append(f"{folder} holds no {'clip' if benchmark.footage else 'photo'} of this benchmark")
         return named
@@ -135,26 +148,37 @@ def _paired(benchmark: Benchmark, group: Group, layout: Layout, data: Path) -> t
     return [Case(group, name, truths[name], inputs[name], masks.get(name)) for name in whole], problems
 
 
-def _named(folder: Path, pattern: str, footage: bool) -> tuple[dict[str, Path], list[str]]:
-    """The files (for footage: video files and folders of frames) by what the pattern catches of their names, and
-    complaints about names that stand twice."""
+def _named(
+    folder: Path, pattern: str, patterns: Sequence[str], benchmark: Benchmark
+) -> tuple[dict[str, Path], list[str]]:
+    """The files by what the pattern catches of their names, and complaints: names that stand twice, and files that look
+    like cases but fit none of the patterns of their folder."""
     found: dict[str, Path] = {}
-    twice: list[str] = []
+    wrong: list[str] = []
     for path in sorted(folder.iterdir()):
-        if path.name.startswith("."):
+        if path.name.startswith(".") or not _may_be_case(path, benchmark):
             continue
-        fits = (path.suffix.lower() in FOOTAGE or path.is_dir()) if footage else _is_picture(path)
-        caught = re.fullmatch(pattern, path.name if path.is_dir() else path.stem) if fits else None
-        if not caught:
+        name = path.name if path.is_dir() else path.stem
+        caught = re.fullmatch(pattern, name)
+        if caught is None:
+            if not any(re.fullmatch(other, name) for other in patterns):
+                wrong.append(f"{path} is not named as {benchmark.title}'s files are: {' or '.join(patterns)}")
             continue
         if caught[1] in found:
-            twice.append(f"{found[caught[1]]} and {path} would be the same case; keep one of them")
+            wrong.append(f"{found[caught[1]]} and {path} would be the same case; keep one of them")
         found[caught[1]] = path
-    return found, twice
+    return found, wrong
+
+
+def _may_be_case(path: Path, benchmark: Benchmark) -> bool:
+    """Whether a file (for footage: a video, a folder of frames or, to synthesise from, a photo) is meant as a case."""
+    if not benchmark.footage:
+        return _is_picture(path)
+    return path.suffix.lower() in FOOTAGE or path.is_dir() or (benchmark.synthetic and _is_picture(path))
 
 
 def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+    return path.suffix.lower() in _PICTURES and not path.name.startswith(".") and path.is_file()
 
 
 def _faults(benchmark: Benchmark, case: Case) -> list[str]:
@@ -166,13 +190,25 @@ def _faults(benchmark: Benchmark, case: Case) -> list[str]:
             sizes.append((part, _size(part, benchmark.oriented)))
         except UnfadeError as error:
             faults.append(str(error))
-    if case.degraded and case.truth and not benchmark.resized:
-        shapes = dict(sizes)
+    shapes = dict(sizes)
+    if case.degraded in shapes:
         for part in parts:
-            if part in shapes and case.degraded in shapes and shapes[part] != shapes[case.degraded]:
+            if part in shapes and _compared(shapes[part], benchmark) != _compared(
+                shapes[case.degraded], benchmark
+            ):
                 first, second = (_shown(shapes[path]) for path in (case.degraded, part))
                 faults.append(f"{part} is {second}, but {case.degraded} is {first}")
+    videos = [part for part in parts if part.suffix.lower() in FOOTAGE and part.is_file()]
+    if len(videos) == 2 and not faults:
+        timing = timing_equal(*videos)
+        if not timing.equal:
+            faults.append(f"{videos[0]} and {videos[1]} don't run alike: {timing.difference}")
     return faults
+
+
+def _compared(shape: tuple[int, ...], benchmark: Benchmark) -> tuple[int, ...]:
+    """What must be equal within a case: all, or the number of frames alone where sizes may differ."""
+    return shape[:-2] if benchmark.resized else shape
 
 
 def _size(path: Path, oriented: bool) -> tuple[int, ...]:

@@ -25,6 +25,8 @@ from unfade.media.images import read_image
 from unfade.media.source import FOOTAGE
 from unfade.media.video import probe_video, read_video
 
+_PANNED = 9
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Material:
@@ -62,6 +64,8 @@ def prepare(benchmark: Benchmark, case: Case, seed: int) -> Material:
     if case.truth is None:
         raise InputError(f"{case.name} of {benchmark.title} has neither an input nor a truth to make it from")
     truth = read_footage(case.truth, benchmark.oriented)
+    if benchmark.footage and truth.num_frames == 1:
+        truth = panned(truth)
     frames = quantise(truth.frames)
     if benchmark.size:
         frames = quantise(_fitted(frames, benchmark.size))
@@ -72,7 +76,8 @@ def prepare(benchmark: Benchmark, case: Case, seed: int) -> Material:
     truth = Clip(frames[:, :, :height, :width].contiguous(), truth.fps)
     if multiple > 1:
         small = _rounded(resize(truth.frames, height // multiple, width // multiple), benchmark)
-        return Material(degraded=Clip(small, truth.fps), truth=truth, scale=multiple)
+        facts = Facts(scale=multiple)
+        return Material(degraded=Clip(small, truth.fps), truth=truth, scale=multiple, facts=facts)
     make = case.group.make
     if make in CLASSIC:
         return _classic(benchmark, truth, make, lambda: generator(seed, make, case.name))
@@ -93,6 +98,16 @@ def read_footage(path: Path, oriented: bool = True) -> Clip:
     if path.suffix.lower() in FOOTAGE:
         return Clip(torch.stack([frame.image for frame in read_video(path)]), probe_video(path).fps)
     return Clip(read_image(path, oriented=oriented).frames)
+
+
+def panned(photo: Clip) -> Clip:
+    """Footage of nine frames from a photo: a window of nine tenths of its sides that moves evenly across it."""
+    height, width = (side - side // 10 for side in (photo.height, photo.width))
+    frames: list[Tensor] = []
+    for index in range(_PANNED):
+        top, left = ((side // 10) * index // (_PANNED - 1) for side in (photo.height, photo.width))
+        frames.append(photo.frames[0, :, top : top + height, left : left + width])
+    return Clip(torch.stack(frames), Fraction(25))
 
 
 def _read(benchmark: Benchmark, case: Case, source: Path) -> Material:

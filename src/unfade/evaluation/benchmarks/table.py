@@ -209,4 +209,9 @@ def only(chosen: Benchmark, names: Iterable[str]) -> Benchmark:
     for name in names:
         if name not in known:
             raise UsageError(f"{chosen.name} has no group {name!r}; there is {', '.join(known)}")
-    return replace(chosen, groups=tuple(group for group in chosen.groups if group.name in set(names)))
+    kept = tuple(group for group in chosen.groups if group.name in set(names))
+    if len(kept) == len(chosen.groups):
+        return chosen
+    listed = ", ".join(group.name for group in kept)
+    note = f"ONLY {len(kept)} of {len(chosen.groups)} groups: {listed}"
+    return replace(chosen, groups=kept, partial=True, notes=(note, *chosen.notes))

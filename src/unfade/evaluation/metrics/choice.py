@@ -88,7 +88,9 @@ def fidelity_metrics(convention: Convention, scale: int = 1) -> tuple[Metric, Me
             of="pair",
             convention=counts,
             source=source,
-            measure=of_pairs(lambda x, truth: ssim_by(convention, x, truth, scale), 2 * border + SMALLEST),
+            measure=of_pairs(
+                lambda x, truth: ssim_by(convention, x, truth, scale), 2 * border + convention.window
+            ),
         ),
     )
 

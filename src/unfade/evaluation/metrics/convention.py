@@ -19,6 +19,7 @@ class Convention:
             (0.299, 0.587, 0.114) on 0 to 255, rounded.
         epsilon: added to the mean squared error at peak 1 (1e-8 limits PSNR to 80 dB).
         clamped: whether SSIM's contrast-structure term is held at 0 or above.
+        window, sigma: side of SSIM's Gaussian window, odd, and its standard deviation, in pixels.
         border: pixels left out on every side; "scale" is the enlargement factor.
         source: where the convention comes from.
     """
@@ -28,6 +29,8 @@ class Convention:
     ssim: SsimPlanes
     epsilon: float = 0.0
     clamped: bool = False
+    window: int = 11
+    sigma: float = 1.5
     border: int | Literal["scale"] = 0
     source: str = ""
 
@@ -43,7 +46,8 @@ class Convention:
         extra = (f", epsilon {self.epsilon:g}" if self.epsilon else "") + (
             ", clamped" if self.clamped else ""
         )
-        return f"PSNR on {planes[self.psnr]}; SSIM (Gaussian 11, sigma 1.5) on {windows[self.ssim]}; {cut}{extra}"
+        window = f"Gaussian {self.window}, sigma {self.sigma:g}"
+        return f"PSNR on {planes[self.psnr]}; SSIM ({window}) on {windows[self.ssim]}; {cut}{extra}"
 
 
 RGB = Convention(name="rgb", psnr="rgb", ssim="rgb", source="the usual one of colour denoising")

@@ -108,7 +108,7 @@ def ssim_by(convention: conventions.Convention, x: Tensor, truth: Tensor, scale:
 
     def one(frame: Tensor, true: Tensor) -> float:
         first, second = _counted(frame, true, convention.ssim, border)
-        return _mean_ssim(first, second, convention.clamped)
+        return _mean_ssim(first, second, convention.clamped, convention.window, convention.sigma)
 
     return _per_frame(one, x, truth)
 
@@ -237,37 +237,45 @@ def _decibels(squared: Tensor, epsilon: float = 0.0) -> float:
     return math.inf if error == 0 else -10 * math.log10(error)
 
 
-def _mean_ssim(first: Tensor, second: Tensor, clamped: bool = False) -> float:
+def _mean_ssim(
+    first: Tensor, second: Tensor, clamped: bool = False, window: int = SMALLEST, sigma: float = _SIGMA
+) -> float:
     pairs = zip(*(planes.reshape(-1, 1, *planes.shape[-2:]) for planes in (first, second)), strict=True)
     # One plane at a time: the intermediate planes of a large photo take much memory.
-    values = [float(_ssim_map(a, b, clamped).mean()) for a, b in pairs]
+    values = [float(_ssim_map(a, b, clamped, window, sigma).mean()) for a, b in pairs]
     return sum(values) / len(values)
 
 
-def _ssim_map(first: Tensor, second: Tensor, clamped: bool = False) -> Tensor:
-    """SSIM of every window that fits into two planes `[1, H, W]`: `[1, H - 10, W - 10]`."""
-    if min(first.shape[-2:]) < SMALLEST:
-        raise ValueError(f"SSIM needs at least {SMALLEST}x{SMALLEST} pixels, not {tuple(first.shape[-2:])}")
-    mean_a, mean_b = _smooth(first), _smooth(second)
-    variance_a = _smooth(first * first) - mean_a**2
-    variance_b = _smooth(second * second) - mean_b**2
-    covariance = _smooth(first * second) - mean_a * mean_b
+def _ssim_map(
+    first: Tensor, second: Tensor, clamped: bool = False, window: int = SMALLEST, sigma: float = _SIGMA
+) -> Tensor:
+    """SSIM of every window that fits into two planes `[1, H, W]`: `[1, H - 10, W - 10]` for a window of 11."""
+    if min(first.shape[-2:]) < window:
+        raise ValueError(f"SSIM needs at least {window}x{window} pixels, not {tuple(first.shape[-2:])}")
+
+    def smooth(planes: Tensor) -> Tensor:
+        return _smooth(planes, window, sigma)
+
+    mean_a, mean_b = smooth(first), smooth(second)
+    variance_a = smooth(first * first) - mean_a**2
+    variance_b = smooth(second * second) - mean_b**2
+    covariance = smooth(first * second) - mean_a * mean_b
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
     light = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
     contrast = (2 * covariance + c2) / (variance_a + variance_b + c2)
     return light * (contrast.clamp(min=0) if clamped else contrast)
 
 
-def _smooth(planes: Tensor) -> Tensor:
-    """`[N, H, W]` weighted by the window, rows first, only where it fits: 10 pixels less each way."""
-    distance = torch.arange(SMALLEST, dtype=torch.float64) - SMALLEST // 2
-    weights = torch.exp(-(distance**2) / (2 * _SIGMA**2))
+def _smooth(planes: Tensor, window: int, sigma: float) -> Tensor:
+    """`[N, H, W]` weighted by the window, rows first, only where it fits: a window less one each way."""
+    distance = torch.arange(window, dtype=torch.float64) - window // 2
+    weights = torch.exp(-(distance**2) / (2 * sigma**2))
     weights = (weights / weights.sum()).tolist()
     # Sums of shifted planes: in float64 several times faster than a convolution.
     for axis in (-2, -1):
-        size = planes.shape[axis] - SMALLEST + 1
+        size = planes.shape[axis] - window + 1
         total = planes.narrow(axis, 0, size) * weights[0]
-        for index in range(1, SMALLEST):
+        for index in range(1, window):
             total.add_(planes.narrow(axis, index, size), alpha=weights[index])
         planes = total
     return planes

@@ -14,6 +14,7 @@ from unfade.evaluation.peers.deconvolution import RichardsonLucy, Wiener, wrong_
 from unfade.evaluation.peers.enlargement import Identity, Lanczos
 from unfade.evaluation.peers.facts import Facts
 from unfade.evaluation.peers.filters import Bilateral, Bm3d, NonLocalMeans
+from unfade.evaluation.peers.framewise import package
 from unfade.evaluation.peers.network import load_network
 
 __all__ = [
@@ -90,6 +91,15 @@ def _mean_gain(facts: Facts) -> Restorer | None:
     return None if facts.gain is None else MeanGain(facts.gain)
 
 
+# The optional packages that peers compute with, so that a missing one is told before any work.
+_NEEDS = {
+    "lanczos": "cv2",
+    "nlm": "cv2",
+    "nlm-default": "cv2",
+    "bilateral": "cv2",
+    "clahe": "cv2",
+    "bm3d": "bm3d",
+}
 _SIGMA = "the noise level"
 _KERNEL = "the blur kernel"
 _WRONG = "a blur kernel turned by 30 degrees or 1.5 times as wide"
@@ -131,10 +141,12 @@ def peer(name: str) -> Peer:
     """A peer by its name; a network by the path of its weights, or `spandrel:PATH`.
 
     Raises:
-        UsageError: the name is unknown.
+        UsageError: the name is unknown, or the peer's package isn't installed.
         ModelError: the network can't be used.
     """
     if name in PEERS:
+        if name in _NEEDS:
+            package(_NEEDS[name], name)
         return PEERS[name]
     if not name.startswith(_PREFIX) and not name.lower().endswith(_WEIGHTS):
         raise UsageError(
@@ -146,6 +158,6 @@ def peer(name: str) -> Peer:
         network.label,
         f"{network.path.name}, read by {network.library}",
         None,
-        lambda _: network,
+        lambda facts: network if network.scale in (1, facts.scale) else None,
         network.sha256,
     )

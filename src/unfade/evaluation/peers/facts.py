@@ -13,8 +13,10 @@ class Facts:
         sigma: of white Gaussian noise, on the scale 0 to 255.
         kernel: point-spread function `[k, k]` that acted in linear light.
         gain: factor on the sRGB values that darkened it.
+        scale: enlargement that is asked for.
     """
 
     sigma: float | None = None
     kernel: Tensor | None = None
     gain: float | None = None
+    scale: int = 1
