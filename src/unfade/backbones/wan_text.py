@@ -1,0 +1,181 @@
+"""Prompts for Wan: embedded by UMT5 once and then read from disk, so that the 11 GB encoder is not needed again."""
+
+import hashlib
+import html
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from unfade.core import ModelError
+from unfade.media.atomic import atomic_output
+
+LENGTH = 512
+_SAMPLE = 1 << 20
+_WORDS = ("tokenizer.json", "spiece.model", "tokenizer_config.json", "special_tokens_map.json")
+
+
+class Embed(Protocol):
+    """Prompts to embeddings `[1, L, D]`, padded with zeros."""
+
+    def __call__(self, prompts: Sequence[str], device: torch.device) -> list[Tensor]: ...
+
+
+def default_cache() -> Path:
+    """Where embeddings are kept unless told otherwise: `unfade/prompts` in the user's cache folder."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "unfade" / "prompts"
+
+
+class PromptEmbeddings:
+    """Embeddings of prompts by the UMT5 encoder of a model folder, kept on disk.
+
+    A file's name is the hash of encoder, tokenizer, length and prompt, so another encoder never gets these
+    embeddings. A damaged file is made again. Once the prompts in use are kept, the folder's `text_encoder/` may
+    be deleted: which encoder it was is kept as well.
+
+    Attributes:
+        folder: of the model, with `text_encoder/` and `tokenizer/` in it.
+        cache: where the embeddings are kept.
+        length: tokens a prompt is cut or padded to.
+        dtype: in which the encoder computes.
+        loads: how often the encoder was loaded so far.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        cache: Path | None = None,
+        length: int = LENGTH,
+        dtype: torch.dtype = torch.bfloat16,
+    ) -> None:
+        self.folder = folder
+        self.cache = cache or default_cache()
+        self.length = length
+        self.dtype = dtype
+        self.loads = 0
+        self._encoder_hash: str | None = None
+
+    def __call__(self, prompts: Sequence[str], device: torch.device) -> list[Tensor]:
+        """One `[1, length, D]` for each prompt, zero beyond its last token; computed on `device` if need be.
+
+        Raises:
+            ModelError: an embedding is missing and the encoder is missing or damaged.
+            OutputError: an embedding can't be kept.
+        """
+        prompts = [_cleaned(prompt) for prompt in prompts]
+        found = {prompt: self._kept(prompt) for prompt in prompts}
+        if missing := [prompt for prompt, embedding in found.items() if embedding is None]:
+            for prompt, embedding in self._encoded(missing, device).items():
+                self._keep(prompt, embedding)
+                found[prompt] = embedding
+        return [self._padded(found[prompt]).to(device) for prompt in prompts]
+
+    def path(self, prompt: str) -> Path:
+        """The file that keeps a prompt's embedding."""
+        parts = (self._encoder(), str(self.length), str(self.dtype), _cleaned(prompt))
+        return self.cache / f"{hashlib.sha256(json.dumps(parts).encode()).hexdigest()}.safetensors"
+
+    def _encoder(self) -> str:
+        if self._encoder_hash is None:
+            there = any((self.folder / "text_encoder").glob("*.safetensors"))
+            known = None if there or not self._note().is_file() else self._note().read_text()
+            self._encoder_hash = known or _encoder_hash(self.folder)
+        return self._encoder_hash
+
+    def _note(self) -> Path:
+        """The file that keeps which encoder this folder had."""
+        return self.cache / f"{hashlib.sha256(str(self.folder.resolve()).encode()).hexdigest()}.encoder"
+
+    def _kept(self, prompt: str) -> Tensor | None:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        path = self.path(prompt)
+        if not path.is_file():
+            return None
+        try:
+            return load_file(path)["embedding"]
+        except (SafetensorError, OSError, KeyError):
+            return None
+
+    def _keep(self, prompt: str, embedding: Tensor) -> None:
+        from safetensors.torch import save
+
+        data = save({"embedding": embedding.contiguous()}, {"prompt": prompt, "encoder": self._encoder()})
+        with atomic_output(self.path(prompt)) as temporary:
+            temporary.write_bytes(data)
+        with atomic_output(self._note()) as temporary:
+            temporary.write_text(self._encoder())
+
+    def _padded(self, embedding: Tensor | None) -> Tensor:
+        assert embedding is not None, "every prompt was either found or made"
+        padded = embedding.new_zeros(1, self.length, embedding.shape[1])
+        padded[0, : embedding.shape[0]] = embedding
+        return padded
+
+    def _encoded(self, prompts: Sequence[str], device: torch.device) -> Mapping[str, Tensor]:
+        """Embeddings `[tokens, D]` of what is not on disk; the encoder is let go of afterwards."""
+        from safetensors import SafetensorError
+        from transformers import AutoTokenizer, UMT5EncoderModel
+
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(self.folder / "tokenizer", local_files_only=True)
+            encoder = UMT5EncoderModel.from_pretrained(
+                self.folder / "text_encoder", local_files_only=True, use_safetensors=True, dtype=self.dtype
+            )
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+            raise ModelError(
+                f"{self.folder} lacks a whole text encoder (text_encoder/ and tokenizer/, safetensors only), which "
+                "is needed for prompts that were never used before; get these two folders again"
+            ) from error
+        self.loads += 1
+        encoder = encoder.eval().to(device)  # type: ignore[arg-type]
+        embeddings: dict[str, Tensor] = {}
+        with torch.inference_mode():
+            for prompt in prompts:
+                tokens = tokenizer(
+                    prompt,
+                    padding="max_length",
+                    max_length=self.length,
+                    truncation=True,
+                    add_special_tokens=True,
+                    return_attention_mask=True,
+                    return_tensors="pt",
+                )
+                mask = tokens["attention_mask"].to(device)
+                states = encoder(tokens["input_ids"].to(device), mask).last_hidden_state
+                embeddings[prompt] = states[0, : int(mask.sum())].cpu().clone()
+        return embeddings
+
+
+def _cleaned(prompt: str) -> str:
+    """As diffusers does it: HTML entities resolved twice, white space collapsed."""
+    return " ".join(html.unescape(html.unescape(prompt)).split())
+
+
+def _encoder_hash(folder: Path) -> str:
+    """Of what decides an embedding: configuration, words, and of each weight file its name, size, start and end.
+
+    Hashing all 11 GB would take longer than most restorations.
+    """
+    encoder, tokenizer = folder / "text_encoder", folder / "tokenizer"
+    try:
+        digest = hashlib.sha256((encoder / "config.json").read_bytes())
+        for path in (tokenizer / name for name in _WORDS):
+            digest.update(path.read_bytes() if path.is_file() else b"\0")
+        for path in sorted(encoder.glob("*.safetensors")):
+            size = path.stat().st_size
+            digest.update(f"{path.name} {size}".encode())
+            with path.open("rb") as file:
+                digest.update(file.read(_SAMPLE))
+                file.seek(max(0, size - _SAMPLE))
+                digest.update(file.read(_SAMPLE))
+    except OSError as error:
+        raise ModelError(
+            f"{folder} has no text encoder that can be read (text_encoder/config.json); get the model again"
+        ) from error
+    return digest.hexdigest()
