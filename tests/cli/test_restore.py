@@ -89,7 +89,7 @@ BAD = {
     "truncated png": "damaged or cut short",
     "text": "is not an image of a known format",
     "bomb": "60000 x 60000 is 3600 megapixels, the limit is 200",
-    "footage": "is footage, which is not supported yet",
+    "footage": "is not a video of a known format, or is damaged",
     "no images": "holds no images",
 }
 

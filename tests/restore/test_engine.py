@@ -1,5 +1,6 @@
 """The engine around a small network of the real class: sizes, tiles, steps, frames, provenance."""
 
+import weakref
 from pathlib import Path
 
 import pytest
@@ -132,10 +133,11 @@ def test_models_load_by_name_or_file(tmp_path: Path) -> None:
     assert load(tmp_path / "mine.safetensors").restore(photo(8, 8)).provenance["model"] == "mine.safetensors"
 
 
-def test_tiles_of_the_shipped_model_cannot_be_seen(examples: Path) -> None:
+@pytest.mark.parametrize("sigma", [0.1, 0.2])
+def test_tiles_of_the_shipped_model_cannot_be_seen(sigma: float, examples: Path) -> None:
     shipped = load("tiny")
     clip = read_image(examples / "astronaut.png")
-    noise = 0.1 * torch.randn(clip.frames.shape, generator=torch.Generator().manual_seed(0))
+    noise = sigma * torch.randn(clip.frames.shape, generator=torch.Generator().manual_seed(0))
     clip = clip.with_frames((clip.frames + noise).clamp(0, 1))
     whole = shipped.restore(clip, tile=0, dtype="fp32").result.frames
     tiles = shipped.restore(clip, tile=192, dtype="fp32").result.frames
@@ -183,3 +185,89 @@ def test_the_film_has_the_planned_length(restorer: PixelRestorer) -> None:
 def test_every_wrong_plan_is_a_sentence(restorer: PixelRestorer, wrong: dict[str, object]) -> None:
     with pytest.raises(UsageError, match=next(iter(wrong))):
         restorer.restore(photo(8, 8), **wrong)
+
+
+def changing(count: int, height: int = 40, width: int = 56) -> list[torch.Tensor]:
+    """A panning view of one picture: different frames of one shot."""
+    wide = photo(8, 8 + count).frames
+    large = torch.nn.functional.interpolate(wide, (height, width + 2 * count), mode="bilinear")[0]
+    return [large[:, :, 2 * index : 2 * index + width].contiguous() for index in range(count)]
+
+
+def test_a_stream_of_one_frame_is_a_photo(restorer: PixelRestorer) -> None:
+    clip = photo(41, 57)
+    for plan in (Plan(), Plan(steps=3), Plan(scale=2, tile=64)):
+        (result,) = restorer.restore_stream([clip.frames[0]], "remove the noise", plan)
+        assert torch.equal(result, restorer.restore(clip, "remove the noise", plan).result.frames[0])
+
+
+def test_the_first_frame_after_a_cut_equals_restoring_from_there(restorer: PixelRestorer) -> None:
+    before, after = changing(4), [1 - frame.flip(2) for frame in changing(5)]
+    together = list(restorer.restore_stream(before + after))
+    alone = list(restorer.restore_stream(after))
+    for one, two in zip(together[4:], alone, strict=True):
+        assert torch.equal(one, two)
+
+
+def test_within_a_shot_earlier_frames_count(restorer: PixelRestorer) -> None:
+    frames = [0.3 * photo(40, 56).frames[0] * (1 + 0.1 * index) for index in range(3)]
+    together = list(restorer.restore_stream(frames))
+    assert torch.equal(together[0], next(restorer.restore_stream(frames)))
+    assert not torch.equal(together[2], next(restorer.restore_stream(frames[2:])))
+
+
+def test_a_stream_holds_one_frame_however_long_it_is(restorer: PixelRestorer) -> None:
+    seen: list[weakref.ref[torch.Tensor]] = []
+    most = 0
+
+    def alive() -> int:
+        return sum(reference() is not None for reference in seen)
+
+    def frames():
+        nonlocal most
+        for index in range(60):
+            frame = torch.full((3, 24, 32), index / 60)
+            seen.append(weakref.ref(frame))
+            most = max(most, alive())
+            yield frame
+            del frame
+
+    results: list[weakref.ref[torch.Tensor]] = []
+    for result in restorer.restore_stream(frames()):
+        results.append(weakref.ref(result))
+        most = max(most, alive())
+        assert sum(reference() is not None for reference in results) <= 2
+        del result
+    assert len(seen) == len(results) == 60
+    assert most <= 2
+
+
+def test_a_stream_gives_each_result_before_it_takes_the_next_frame(restorer: PixelRestorer) -> None:
+    taken = 0
+
+    def frames():
+        nonlocal taken
+        for frame in changing(5):
+            taken += 1
+            yield frame
+
+    for given, _ in enumerate(restorer.restore_stream(frames()), start=1):
+        assert taken == given
+
+
+def test_wrong_streams_are_told(restorer: PixelRestorer) -> None:
+    with pytest.raises(UsageError, match="scale must be"):
+        restorer.restore_stream([], scale=9)
+    if not torch.cuda.is_available():
+        with pytest.raises(UsageError, match="no cuda device"):
+            restorer.restore_stream([], device="cuda")
+    with pytest.raises(ValueError, match="one size"):
+        list(restorer.restore_stream([torch.zeros(3, 8, 8), torch.zeros(3, 8, 9)]))
+    assert list(restorer.restore_stream([])) == []
+
+
+def test_provenance_can_be_told_before_any_work(restorer: PixelRestorer) -> None:
+    plan = Plan(tile=96, scale=2)
+    told = restorer.provenance(60, 100, " sharpen ", plan)
+    assert told == restorer.restore(photo(60, 100), "sharpen", plan).provenance
+    assert told["tile"] == "96" and told["prompt"] == "sharpen"

@@ -123,8 +123,13 @@ def test_outputs_that_cannot_be_written(output, format, tree):
 def test_a_folder_keeps_names_and_tree(tree):
     tree("in/b.png", "in/a.jpg", "in/.c.jpg", "in/notes.txt", "in/film.mp4", "in/sub/d.webp", "in/.git/e.png")
     flat = plan_jobs(["in"])
-    assert [str(job.output) for job in flat.jobs] == ["in_unfaded/a.jpg", "in_unfaded/b.png"]
-    assert flat.ignored == 3
+    assert [str(job.output) for job in flat.jobs] == [
+        "in_unfaded/a.jpg",
+        "in_unfaded/b.png",
+        "in_unfaded/film.mp4",
+    ]
+    assert [job.footage for job in flat.jobs] == [False, False, True]
+    assert flat.ignored == 2
     assert outputs(["in"], recursive=True)[-1] == "in_unfaded/sub/d.webp"
     assert outputs(["in/"], "out", recursive=True)[-1] == "out/sub/d.webp"
     assert outputs(["in"], format="png")[0] == "in_unfaded/a.png"
@@ -172,6 +177,72 @@ def test_a_folders_own_results_are_no_photos(tree):
 def test_a_missing_file_is_still_a_job(tree):
     tree()
     assert outputs(["nowhere.jpg"]) == ["nowhere_unfaded.jpg"]
+    assert outputs(["nowhere.mov"]) == ["nowhere_unfaded.mov"]
+
+
+@pytest.mark.parametrize(
+    ("name", "format", "result"),
+    [
+        ("a.mp4", None, "a_unfaded.mp4"),
+        ("a.MOV", None, "a_unfaded.MOV"),
+        ("a.m4v", "mp4", "a_unfaded.m4v"),
+        ("a.mkv", None, "a_unfaded.mkv"),
+        ("a.mkv", "MP4", "a_unfaded.mp4"),
+        ("a.avi", None, "a_unfaded.mp4"),
+        ("a.webm", "mkv", "a_unfaded.mkv"),
+    ],
+)
+def test_footage_keeps_its_container_where_it_can_be_written(name, format, result, tree):
+    tree(name)
+    assert outputs([name], format=format) == [result]
+
+
+def test_the_extras_of_footage_do_not_clash_with_it(tree):
+    tree("a.mp4")
+    (job,) = plan_jobs(["a.mp4"], film=True, sheet=True, frames=True).jobs
+    extras = (Path("a_unfaded_film.mp4"), Path("a_unfaded_sheet.png"), Path("a_unfaded_frames"))
+    assert job == Job(Path("a.mp4"), Path("a_unfaded.mp4"), *extras, footage=True)
+
+
+def test_what_output_means_for_footage(tree):
+    tree("a.avi", "b.jpg", "in/c.mkv")
+    assert outputs(["a.avi"], "new.mkv") == ["new.mkv"]
+    assert outputs(["a.avi"], "new") == ["new/a.mp4"]
+    assert outputs(["a.avi", "b.jpg", "in"], "new") == ["new/a.mp4", "new/b.jpg", "new/c.mkv"]
+    for output in ("new.png", "new.webm", "new.heic"):
+        with pytest.raises(UsageError, match=r"no known video extension; choose one of \.mp4"):
+            plan_jobs(["a.avi"], output)
+    with pytest.raises(UsageError, match="no known image extension"):
+        plan_jobs(["b.jpg"], "new.mp4")
+    for inputs in (["a.avi", "b.jpg"], ["in"]):
+        with pytest.raises(UsageError, match=r"new\.mp4 names one file"):
+            plan_jobs(inputs, "new.mp4")
+    with pytest.raises(UsageError, match="contradict each other"):
+        plan_jobs(["a.avi"], "new.mkv", format="mp4")
+
+
+def test_a_format_is_for_its_own_kind(tree):
+    tree("in/a.jpg", "in/b.mp4")
+    assert outputs(["in"], format="png") == ["in_unfaded/a.png", "in_unfaded/b.mp4"]
+    assert outputs(["in"], format="mkv") == ["in_unfaded/a.jpg", "in_unfaded/b.mkv"]
+    with pytest.raises(UsageError, match="png is a format of images, but what is to be restored are clips"):
+        plan_jobs(["in/b.mp4"], format="png")
+    with pytest.raises(UsageError, match="mkv is a format of footage, but what is to be restored are photos"):
+        plan_jobs(["in/a.jpg"], format="mkv")
+
+
+def test_an_image_named_as_footage_is_an_image(tree):
+    tree("a.mp4")
+    Path("a.mp4").write_bytes(b"\xff\xd8\xff\xe0")
+    (job,) = plan_jobs(["a.mp4"]).jobs
+    assert not job.footage and str(job.output) == "a_unfaded.jpg"
+
+
+def test_clips_are_looked_for_only_where_they_are_wanted(tree):
+    tree("in/a.jpg", "in/b.mp4", "in/b_unfaded.mp4", "in/b_unfaded_film.mp4")
+    assert photos_in(Path("in"), recursive=False) == ([Path("in/a.jpg")], 3)
+    found = photos_in(Path("in"), recursive=False, clips=True)
+    assert found == ([Path("in/a.jpg"), Path("in/b.mp4")], 2)
 
 
 def test_no_inputs():

@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from unfade.restore.job import JobReport
+    from unfade.restore.report import JobReport
 
 Format = Literal["text", "json"]
 
@@ -129,8 +129,10 @@ def report_line(report: "JobReport", format: Format, settings: Mapping[str, Any]
     text = f"{report.job.input} -> {', '.join(map(str, report.job.targets()))}"
     if report.status == "skipped":
         return f"{text}  (skipped: exists already)"
+    if report.footage is not None:
+        text += f"  {report.footage.frames} frames of"
     if report.megapixels is not None:
-        text += f"  {report.megapixels:.2f} MP"
+        text += f"{' ' if report.footage else '  '}{report.megapixels:.2f} MP"
     if report.seconds is not None:
         text += f"  {'about ' if report.status == 'planned' else ''}{report.seconds:.1f} s"
     return text
@@ -142,7 +144,7 @@ def close(failures: Sequence[tuple[str, Exception]], done: int, skipped: int = 0
     Args:
         failures: sentence and exception of each.
         done, skipped: how many files.
-        ignored: files of folders that aren't images.
+        ignored: files of folders that are neither images nor clips.
 
     Raises:
         PartialError: some files failed.

@@ -1,4 +1,4 @@
-"""`unfade restore`: photos and folders of photos, one after another."""
+"""`unfade restore`: photos, clips and folders of them, one after another."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -11,21 +11,24 @@ from unfade.cli.board import Bar, Format, close, report_line
 if TYPE_CHECKING:
     from unfade.core import Plan
     from unfade.media.images import ImageInfo
+    from unfade.media.video import VideoInfo
     from unfade.restore.engine import PixelRestorer
-    from unfade.restore.job import Filing, Job, JobReport
+    from unfade.restore.job import Filing, JobReport
+    from unfade.restore.outputs import Job
+    from unfade.restore.report import Pace
 
 # Large enough that what a call costs besides its pixels hardly counts, small enough to answer at once.
 _TRIAL_SIDE = 384
 
 
 def restore(
-    inputs: Annotated[list[str], typer.Argument(metavar="INPUT", help="Photos, and folders of photos.")],
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUT", help="Photos, clips, and folders of them.")],
     output: Annotated[
         str | None,
         typer.Option(
             "--output",
             "-o",
-            help="File or folder. Default: {stem}_unfaded beside the photo, {folder}_unfaded/.",
+            help="File or folder. Default: {stem}_unfaded beside the input, {folder}_unfaded/.",
         ),
     ] = None,
     model: Annotated[
@@ -37,7 +40,13 @@ def restore(
     ] = None,
     scale: Annotated[int, typer.Option("--scale", "-s", help="Enlarge as well.", min=1, max=4)] = 1,
     frames: Annotated[
-        int, typer.Option("--frames", help="Length of the film, the sheet, the frames.", min=2, max=1000)
+        int,
+        typer.Option(
+            "--frames",
+            help="Length of the film, the sheet, the frames; of a clip, the sheet.",
+            min=2,
+            max=1000,
+        ),
     ] = 9,
     steps: Annotated[
         int,
@@ -45,10 +54,23 @@ def restore(
             "--steps", help="Evaluations of the model; 1 is closest to the original.", min=1, max=1000
         ),
     ] = 1,
-    film: Annotated[bool, typer.Option("--film", help="Also write {output stem}.mp4.")] = False,
-    sheet: Annotated[bool, typer.Option("--sheet", help="Also write {output stem}_sheet.png.")] = False,
+    film: Annotated[
+        bool,
+        typer.Option(
+            "--film",
+            help="Also write {output stem}.mp4; of a clip {output stem}_film.mp4, the restoration sweeping through.",
+        ),
+    ] = False,
+    sheet: Annotated[
+        bool,
+        typer.Option("--sheet", help="Also write {output stem}_sheet.png; of a clip, input above result."),
+    ] = False,
     save_frames: Annotated[
-        bool, typer.Option("--save-frames", help="Also write {output stem}_frames/0000.png and so on.")
+        bool,
+        typer.Option(
+            "--save-frames",
+            help="Also write {output stem}_frames/0000.png and so on; of a clip, all its restored frames.",
+        ),
     ] = False,
     seed: Annotated[int, typer.Option("--seed", help="Of every random draw.")] = 0,
     device: Annotated[
@@ -66,7 +88,7 @@ def restore(
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")] = False,
     skip_existing: Annotated[
-        bool, typer.Option("--skip-existing", help="Pass over photos all of whose results exist.")
+        bool, typer.Option("--skip-existing", help="Pass over inputs all of whose results exist.")
     ] = False,
     recursive: Annotated[
         bool, typer.Option("--recursive", "-r", help="Enter the folders of folders, and keep the tree.")
@@ -75,14 +97,17 @@ def restore(
         bool, typer.Option("--strip-metadata", help="Leave EXIF, XMP, IPTC and provenance out.")
     ] = False,
     max_megapixels: Annotated[
-        float, typer.Option("--max-megapixels", help="Refuse photos larger than this.", min=0.001)
+        float,
+        typer.Option(
+            "--max-megapixels", help="Refuse photos, and clips of frames, larger than this.", min=0.001
+        ),
     ] = 200.0,
     output_format: Annotated[
         str | None,
         typer.Option(
             "--output-format",
             help="jpeg, png, tiff, webp, avif, gif or ppm. Default: as the input, and avif for HEIC (reading "
-            "which takes the extra: pip install 'unfade\\[heic]').",
+            "which takes the extra: pip install 'unfade\\[heic]'). For clips mp4, m4v, mov or mkv.",
         ),
     ] = None,
     bit_depth: Annotated[
@@ -93,10 +118,11 @@ def restore(
         typer.Option("--quality", help="Of JPEG, WebP, AVIF. Default: 95, AVIF 90.", min=1, max=100),
     ] = None,
 ) -> None:
-    """Restore photos.
+    """Restore photos and clips.
 
     The result has the photo's own format, depth, colours and metadata. HEIC can't be written and becomes
-    AVIF. A photo that fails doesn't stop the others.
+    AVIF. A clip keeps its sound, times and frame count; of containers, MP4, MOV and Matroska stay what they are
+    and others become MP4. An input that fails doesn't stop the others.
     """
     from unfade.core import Plan, UsageError
     from unfade.restore.job import Filing
@@ -118,6 +144,7 @@ def restore(
     planned = plan_jobs(
         inputs, output, format=output_format, film=film, sheet=sheet, frames=save_frames, recursive=recursive
     )
+    _check_images_only(planned.jobs, bit_depth, quality)
     settings = {"model": model, "prompt": prompt, **asdict(plan)}
     # Not the user's: run_job decides what is kept.
     del settings["keep"]
@@ -151,7 +178,7 @@ def _run(
     restorer = load(model)
     if dry_run:
         return reports + _rehearse(ready, restorer, prompt, plan, filing, format, settings)
-    sizes = {job: info.width * info.height / 1e6 for job, info in ready}
+    sizes = {job: _in_all(info) for job, info in ready}
     with Bar(sum(sizes.values()), len(ready)) as bar:
         for job, _ in ready:
             bar.begin(job.input.name, sizes[job])
@@ -161,27 +188,54 @@ def _run(
     return reports
 
 
+def _check_images_only(jobs: Sequence["Job"], bit_depth: int | None, quality: int | None) -> None:
+    """Raises for what could only change photos, where there are none."""
+    from unfade.core import UsageError
+
+    if not all(job.footage for job in jobs):
+        return
+    if quality is not None:
+        raise UsageError("--quality is of photos; there are only clips here, leave it out")
+    if bit_depth is not None and not any(job.frames_folder for job in jobs):
+        raise UsageError("--bit-depth is of images, a clip keeps its own; leave it out or add --save-frames")
+
+
+def _in_all(info: "ImageInfo | VideoInfo") -> float:
+    """Megapixels of a photo, or of all frames of a clip."""
+    pace = _pace(info)
+    return info.width * info.height / 1e6 * (pace.frames if pace else 1)
+
+
+def _pace(info: "ImageInfo | VideoInfo") -> "Pace | None":
+    from unfade.media.video import VideoInfo
+    from unfade.restore.footage import pace_of
+
+    return pace_of(info) if isinstance(info, VideoInfo) else None
+
+
 def _screened(
     jobs: Sequence["Job"], plan: "Plan", filing: "Filing"
-) -> tuple[list[tuple["Job", "ImageInfo"]], list["JobReport"]]:
+) -> tuple[list[tuple["Job", "ImageInfo | VideoInfo"]], list["JobReport"]]:
     """The jobs that can be tried, and reports on those that are done already or can't work."""
+    from unfade.restore.footage import check_footage
     from unfade.restore.job import JobReport, check_job, is_done
 
-    ready: list[tuple[Job, ImageInfo]] = []
+    ready: list[tuple[Job, ImageInfo | VideoInfo]] = []
     reports: list[JobReport] = []
     for job in jobs:
         if is_done(job, filing):
             reports.append(JobReport(job, "skipped"))
             continue
         try:
-            ready.append((job, check_job(job, plan.scale, filing)))
+            check = check_footage if job.footage else check_job
+            ready.append((job, check(job, plan.scale, filing)))
         except Exception as error:
             reports.append(JobReport(job, "failed", error=error))
     return ready, reports
 
 
 def _rehearse(
-    ready: Sequence[tuple["Job", "ImageInfo"]],
+    ready: Sequence[tuple["Job", "ImageInfo | VideoInfo"]],
     restorer: "PixelRestorer",
     prompt: str | None,
     plan: "Plan",
@@ -190,6 +244,7 @@ def _rehearse(
     settings: dict[str, Any],
 ) -> list["JobReport"]:
     """What would be done, with the time estimated from restoring one small patch here and now."""
+    from unfade.media.images import ImageInfo
     from unfade.restore.job import JobReport, check_transparency
 
     per_megapixel = _seconds_per_megapixel(restorer, prompt, plan)
@@ -197,12 +252,14 @@ def _rehearse(
     for job, info in ready:
         megapixels = info.width * info.height / 1e6
         try:
-            check_transparency(job, info, filing)
+            if isinstance(info, ImageInfo):
+                check_transparency(job, info, filing)
         except Exception as error:
             reports.append(JobReport(job, "failed", megapixels=megapixels, error=error))
             _tell(reports[-1], format, settings, None)
             continue
-        report = JobReport(job, "planned", per_megapixel * megapixels * plan.scale**2, megapixels)
+        seconds = per_megapixel * _in_all(info) * plan.scale**2
+        report = JobReport(job, "planned", seconds, megapixels, footage=_pace(info))
         reports.append(report)
         height, width = info.height * plan.scale, info.width * plan.scale
         tiles = restorer.num_tiles(height, width, plan)

@@ -58,8 +58,11 @@ class FlowSchedule:
         """A fresh scheduler, ready for one sample."""
         from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
 
-        config = {name: value for name, value in self.config.items() if not name.startswith("_")}
-        scheduler = UniPCMultistepScheduler(**{**config, "flow_shift": self.shift})
+        config: dict[str, Any] = {
+            name: value for name, value in self.config.items() if not name.startswith("_")
+        }
+        config["flow_shift"] = self.shift
+        scheduler = UniPCMultistepScheduler(**config)
         scheduler.set_timesteps(self.steps, device=device)
         return scheduler
 

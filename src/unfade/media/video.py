@@ -86,6 +86,34 @@ class VideoFrame:
     image: Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class FrameTimes:
+    """How many frames a file holds and when the first and the last of them are shown, in its ticks."""
+
+    count: int
+    first: int
+    last: int
+
+
+def frame_times(path: Path) -> FrameTimes:
+    """Reads a video to its end without decoding anything; of a damaged one, as far as it can be read.
+
+    Raises:
+        InputError: as for `open_footage` and `main_stream`, or there is no frame.
+    """
+    count, first, last = 0, 0, 0
+    with open_footage(path) as container, suppress(FFmpegError):
+        for packet in container.demux(main_stream(path, container)):
+            if packet.size and not packet.is_discard:
+                when = packet.dts if packet.pts is None else packet.pts
+                if when is not None:
+                    first, last = (min(first, when), max(last, when)) if count else (when, when)
+                count += 1
+    if not count:
+        raise InputError(f"{path} holds no frame")
+    return FrameTimes(count, first, last)
+
+
 def probe_video(path: Path) -> VideoInfo:
     """What a video says about itself; decodes the first frame.
 
@@ -133,8 +161,7 @@ def read_video(path: Path) -> Iterator[VideoFrame]:
 
     Raises:
         InputError: as for `probe_video`, at once; or, after the last frame that could be decoded, that the
-        file is
-            damaged or cut short, saying how many frames were read.
+            file is damaged or cut short, saying how many frames were read.
     """
     return _frames(probe_video(path))
 

@@ -1,14 +1,15 @@
 """Footage to files: new pictures with the timing, the sound and the tags of the source."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
+from io import BytesIO
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import av
-from av.container import OutputContainer
+from av.container import InputContainer, OutputContainer
 from av.error import FFmpegError
 from av.stream import Stream
 from torch import Tensor
@@ -53,6 +54,7 @@ class VideoWriter:
         crf: quality of H.264, 0 (lossless) to 51; 14 is visually lossless.
         preset: of x264, "ultrafast" to "veryslow".
         notes: provenance, stored in the container.
+        subtitles: whether to copy them.
         overwrite: replace an existing file.
 
     Raises:
@@ -68,7 +70,8 @@ class VideoWriter:
         *,
         crf: int = 14,
         preset: str = "medium",
-        notes: dict[str, str] | None = None,
+        notes: Mapping[str, str] | None = None,
+        subtitles: bool = True,
         overwrite: bool = True,
     ) -> None:
         self.path = Path(path)
@@ -77,12 +80,15 @@ class VideoWriter:
         self._format = container_format(self.path)
         self._options = {"crf": str(crf), "preset": preset}
         self._tags = container_tags(notes or {})
+        self._subtitles = subtitles
         self._overwrite = overwrite
         self._stack = ExitStack()
         self._video: av.VideoStream | None = None
         self._size = (0, 0)
         self._last_pts: int | None = None
         self._durations: dict[int, int] = {}
+        self._end = 0
+        self._first: tuple[int, int] | None = None
         self._num_packets = 0
 
     def __enter__(self) -> "VideoWriter":
@@ -120,6 +126,7 @@ class VideoWriter:
         picture.pts, picture.time_base = pts, self.info.time_base
         if duration:
             self._durations[pts] = duration
+        self._end = pts + (duration or round(1 / (self.info.fps * self.info.time_base)))
         with _explained(self.path, self.info):
             self._mux(self._video.encode(picture))
             self._copy_sound(until=pts * self.info.time_base)
@@ -127,24 +134,10 @@ class VideoWriter:
         self.num_frames += 1
 
     def _declare(self, width: int, height: int) -> av.VideoStream:
-        info = self.info
-        with _explained(self.path, info):
-            stream = self._container.add_stream("libx264", rate=info.fps, options=self._options)
-            context = stream.codec_context
-            context.width, context.height = width, height
-            context.pix_fmt = _pixel_format(info, width, height)
-            context.time_base = stream.time_base = info.time_base
-            tag_stream(stream, info.tags)
-            if info.pixel_aspect != 1:
-                context.sample_aspect_ratio = info.pixel_aspect
-            main = main_stream(info.path, self._source)
-            stream.metadata.update(_kept_tags(main))
-            self._copies = {}
-            for track in (*self._source.streams.audio, *self._source.streams.subtitles):
-                copy = self._container.add_stream_from_template(track)
-                copy.time_base, copy.disposition = track.time_base, track.disposition
-                copy.metadata.update(_kept_tags(track))
-                self._copies[track.index] = copy
+        with _explained(self.path, self.info):
+            stream, self._copies = _declare(
+                self._container, self.info, (width, height), self._options, self._source, self._tracks()
+            )
             self._container.metadata.update(
                 {k: v for k, v in self._source.metadata.items() if k.lower() not in _OF_THE_FILE} | self._tags
             )
@@ -152,8 +145,11 @@ class VideoWriter:
             self._container.start_encoding()
         return stream
 
+    def _tracks(self) -> list[Stream]:
+        return _tracks(self._source, self._subtitles)
+
     def _sound_packets(self) -> Iterator["av.Packet[Any]"]:
-        tracks = [*self._source.streams.audio, *self._source.streams.subtitles]
+        tracks = self._tracks()
         if tracks:
             # A demuxer ends with an empty packet for each track.
             yield from (packet for packet in self._source.demux(*tracks) if packet.size)
@@ -170,10 +166,16 @@ class VideoWriter:
             self._container.mux_one(packet)
             self._waiting = None
 
-    def _mux(self, packets: list["av.Packet[Any]"]) -> None:
+    def _mux(self, packets: list["av.Packet[Any]"], last: bool = False) -> None:
         for packet in packets:
             if packet.pts in self._durations:
                 packet.duration = self._durations.pop(packet.pts)
+            if self._first is None:
+                self._first = (packet.pts or 0, packet.dts or 0)
+            if last and packet is packets[-1] and self._format in ("mp4", "mov"):
+                # They sum the time up in the order of decoding, and the last frame there may be any.
+                shown, decoded = self._end - self._first[0], (packet.dts or 0) - self._first[1]
+                packet.duration = max(1, shown - decoded)
             self._num_packets += 1
             self._container.mux_one(packet)
 
@@ -181,7 +183,7 @@ class VideoWriter:
         if self._video is None:
             raise InputError(f"{self.info.path} gave no frame to write")
         with _explained(self.path, self.info):
-            self._mux(self._video.encode(None))
+            self._mux(self._video.encode(None), last=True)
             self._copy_sound(until=None)
             self._container.close()
         if self._num_packets != self.num_frames:
@@ -189,6 +191,60 @@ class VideoWriter:
                 f"{self.path} can't be written: of {self.num_frames} frames "
                 f"the encoder kept {self._num_packets}"
             )
+
+
+def check_container(path: Path, info: VideoInfo, scale: int = 1, subtitles: bool = True) -> None:
+    """Whether the file a path names could hold footage like this, `scale` times as large, with its sound.
+
+    Nothing is written and no frame decoded.
+
+    Raises:
+        UsageError: the extension is unknown.
+        OutputError: the container can't hold the source's sound or subtitles, or H.264 not a picture that large.
+    """
+    format = container_format(path)
+    with _explained(path, info), open_footage(info.path) as source:
+        container = av.open(BytesIO(), "w", format=format)
+        try:
+            size = (info.width * scale, info.height * scale)
+            _declare(container, info, size, {"preset": "ultrafast"}, source, _tracks(source, subtitles))
+            container.start_encoding()
+        finally:
+            # It holds no packet, about which a container may complain.
+            with suppress(FFmpegError, ValueError):
+                container.close()
+
+
+def _tracks(source: InputContainer, subtitles: bool) -> list[Stream]:
+    """What is copied besides the picture."""
+    return [*source.streams.audio, *(source.streams.subtitles if subtitles else ())]
+
+
+def _declare(
+    container: OutputContainer,
+    info: VideoInfo,
+    size: tuple[int, int],
+    options: dict[str, str],
+    source: InputContainer,
+    tracks: list[Stream],
+) -> tuple[av.VideoStream, dict[int, Stream]]:
+    """The picture's stream, and the copy of each track by the index that it has in the source."""
+    stream = container.add_stream("libx264", rate=info.fps, options=options)
+    context = stream.codec_context
+    context.width, context.height = size
+    context.pix_fmt = _pixel_format(info, *size)
+    context.time_base = stream.time_base = info.time_base
+    tag_stream(stream, info.tags)
+    if info.pixel_aspect != 1:
+        context.sample_aspect_ratio = info.pixel_aspect
+    stream.metadata.update(_kept_tags(main_stream(info.path, source)))
+    copies: dict[int, Stream] = {}
+    for track in tracks:
+        copy = container.add_stream_from_template(track)
+        copy.time_base, copy.disposition = track.time_base, track.disposition
+        copy.metadata.update(_kept_tags(track))
+        copies[track.index] = copy
+    return stream, copies
 
 
 def copy_footage(
@@ -199,7 +255,7 @@ def copy_footage(
     progress: Callable[[float], None] | None = None,
     crf: int = 14,
     preset: str = "medium",
-    notes: dict[str, str] | None = None,
+    notes: Mapping[str, str] | None = None,
     overwrite: bool = True,
 ) -> int:
     """Pass every frame `[3, H, W]` of a video through a function, keep all else; gives the number of frames.
@@ -261,9 +317,10 @@ def _explained(path: Path, info: VideoInfo) -> Iterator[None]:
     except OSError:
         raise
     except (FFmpegError, ValueError) as error:
+        others = " or ".join(suffix for suffix in (".mkv", ".mov") if suffix != path.suffix.lower())
         raise OutputError(
             f"{path} can't be written: its container can't hold the picture, sound or subtitles of "
-            f"{info.path} ({error}); try .mkv"
+            f"{info.path} ({error}); try {others}, or convert the sound first"
         ) from error
 
 

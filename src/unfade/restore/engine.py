@@ -2,29 +2,33 @@
 
 import copy
 import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from unfade.backbones.catalog import CATALOG
 from unfade.backbones.tiny import SIZE_MULTIPLE, Tiny, thumbnail_of
 from unfade.backbones.tiny_denoiser import TinyCondition, TinyDenoiser
 from unfade.backbones.tiny_weights import TinyWeights
-from unfade.core import Clip, Plan, Restoration, Trajectory, UsageError
+from unfade.core import Clip, Denoiser, Plan, Restoration, Trajectory, UsageError
 from unfade.core.contracts import Progress
 from unfade.diffusion import bridge, tiled
 from unfade.diffusion.tiled import tiles_along
 from unfade.media.hidden import filled
 from unfade.media.images import read_image
 from unfade.media.resize import enlarge
+from unfade.restore.border import as_the_file
 from unfade.restore.device import choose_device, choose_dtype
+from unfade.restore.shots import Shot
 from unfade.version import __version__
 
 # The largest tile side chosen by "auto" per precision. One activation of a tile then stays below 32 MiB, above
 # which the C library asks the system for fresh memory every time, at a fifth of the speed lost.
-_AUTO_TILE = {torch.bfloat16: 1344, torch.float32: 896}
+_AUTO_TILE = {torch.bfloat16: 1248, torch.float32: 896}
 # Up to this many pixels a photo is restored whole.
 _WHOLE = {torch.bfloat16: 2_000_000, torch.float32: 1_000_000}
 
@@ -66,7 +70,7 @@ class PixelRestorer:
         progress: Progress | None = None,
         **changes: Any,
     ) -> Restoration:
-        """Restores a clip or an image file.
+        """Restores a clip or an image file, each frame on its own; `restore_stream` is for footage.
 
         Args:
             clip: what to restore, or the path of an image.
@@ -79,21 +83,13 @@ class PixelRestorer:
             InputError: the file can't be read.
             UsageError: the plan can't be carried out here or names something unknown.
         """
-        try:
-            plan = replace(plan or Plan(), **changes)
-        except (TypeError, ValueError) as error:
-            raise UsageError(str(error)) from error
+        plan, prompt = _settled(plan, changes), _asked(prompt)
         if not isinstance(clip, Clip):
             clip = read_image(Path(clip))
-        prompt = prompt.strip() or None if prompt else None
         begun = time.perf_counter()
+        provenance = self.provenance(clip.height, clip.width, prompt, plan)
         clip = enlarge(clip, plan.scale)
-        device = choose_device(plan.device)
-        dtype = choose_dtype(plan.dtype, device)
-        denoiser = self._denoiser(device, dtype)
-        tile = self.tile_for(clip.height, clip.width, plan)
-        parts = self.num_tiles(clip.height, clip.width, plan)
-        in_all = clip.num_frames * plan.steps * parts
+        in_all = clip.num_frames * plan.steps * self.num_tiles(clip.height, clip.width, plan)
         done = 0
 
         def count(*_: int) -> None:
@@ -102,36 +98,93 @@ class PixelRestorer:
             if progress:
                 progress(done / in_all)
 
-        wrapped = tiled(denoiser, tile, self.weights.model.config.halo, SIZE_MULTIPLE, count)
-        ways: list[tuple[torch.Tensor, ...]] = []
+        denoiser, wrapped = self._denoisers_for(clip.height, clip.width, plan, count)
+        ways: list[tuple[Tensor, ...]] = []
         taus: tuple[float, ...] = ()
         visible = clip.frames if clip.alpha is None else filled(clip.frames, clip.alpha)
         for frame in visible.split(1):
-            with torch.inference_mode():
-                context = denoiser.model.context(thumbnail_of(frame).to(device), [prompt])
+            context = _context(denoiser, thumbnail_of(frame), prompt)
             taus, states = bridge(wrapped, frame, TinyCondition(frame, context), plan.steps, plan.keep)
             ways.append(states)
         clips = [clip]
         for states in list(zip(*ways, strict=True))[1:]:
             frames = states[0] if len(states) == 1 else torch.cat(states)
-            clips.append(clip.with_frames(_as_the_file(frames, clip)))
+            clips.append(clip.with_frames(as_the_file(frames, clip)))
         return Restoration(
-            Trajectory(taus, tuple(clips)),
-            self._provenance(prompt, plan, device, dtype, tile, parts),
-            time.perf_counter() - begun,
-            plan.frames,
+            Trajectory(taus, tuple(clips)), provenance, time.perf_counter() - begun, plan.frames
         )
 
-    def _provenance(
-        self, prompt: str | None, plan: Plan, device: torch.device, dtype: torch.dtype, tile: int, parts: int
-    ) -> dict[str, str]:
+    def restore_stream(
+        self,
+        frames: Iterable[Tensor],
+        prompt: str | None = None,
+        plan: Plan | None = None,
+        **changes: Any,
+    ) -> Iterator[Tensor]:
+        """Restores the frames of footage as they come, holding no more than one at a time.
+
+        The light is that of the shot so far (`Shot`), so that it doesn't flicker; it is looked at anew after a
+        hard cut. Each result is given before the next frame is taken.
+
+        Args:
+            frames: `[3, H, W]` in [0, 1], all of one size.
+            prompt, plan, changes: as for `restore`; `plan.frames` and `plan.keep` mean nothing here.
+
+        Returns:
+            An iterator over as many results, `[3, H * scale, W * scale]` in [0, 1].
+
+        Raises:
+            UsageError: the plan can't be carried out here or names something unknown; at once.
+            ValueError: frames differ in size.
+        """
+        plan = _settled(plan, changes)
+        choose_device(plan.device)
+        return self._stream(frames, _asked(prompt), plan)
+
+    def _stream(self, frames: Iterable[Tensor], prompt: str | None, plan: Plan) -> Iterator[Tensor]:
+        shot = Shot()
+        size: torch.Size | None = None
+        denoisers: tuple[TinyDenoiser, Denoiser] | None = None
+        for image in frames:
+            frame = enlarge(Clip.of(image), plan.scale).frames
+            if denoisers is None or size is None:
+                size = frame.shape
+                denoisers = self._denoisers_for(frame.shape[2], frame.shape[3], plan)
+            if frame.shape != size:
+                raise ValueError(
+                    f"footage has frames of one size, not {tuple(size)} and {tuple(frame.shape)}"
+                )
+            denoiser, wrapped = denoisers
+            context = _context(denoiser, shot.add(thumbnail_of(frame)), prompt)
+            _, states = bridge(wrapped, frame, TinyCondition(frame, context), plan.steps, keep=False)
+            result = states[-1][0]
+            # A generator keeps its variables while it waits.
+            del image, frame, states
+            yield result
+            del result
+
+    def _denoisers_for(
+        self, height: int, width: int, plan: Plan, on_tile: Callable[[int, int], None] | None = None
+    ) -> tuple[TinyDenoiser, Denoiser]:
+        """The network, and the network in tiles, for an enlarged canvas of this size."""
+        device = choose_device(plan.device)
+        denoiser = self._denoiser(device, choose_dtype(plan.dtype, device))
+        tile = self.tile_for(height, width, plan)
+        return denoiser, tiled(denoiser, tile, self.weights.model.config.halo, SIZE_MULTIPLE, on_tile)
+
+    def provenance(self, height: int, width: int, prompt: str | None, plan: Plan) -> dict[str, str]:
+        """What is told of how frames of this size (before enlarging) are restored."""
+        device = choose_device(plan.device)
+        dtype = choose_dtype(plan.dtype, device)
+        height, width = height * plan.scale, width * plan.scale
+        tile, parts = self.tile_for(height, width, plan), self.num_tiles(height, width, plan)
         known = CATALOG.get(self.name)
         return {
             "software": f"unfade {__version__}",
             "model": self.name,
             "licence": known.licence if known else "unknown",
             "weights": self.weights.sha256,
-            "prompt": prompt or "",
+            "prompt": _asked(prompt) or "",
             "steps": str(plan.steps),
             "frames": str(plan.frames),
             "scale": str(plan.scale),
@@ -142,11 +195,17 @@ class PixelRestorer:
         }
 
 
-def _as_the_file(frames: torch.Tensor, clip: Clip) -> torch.Tensor:
-    """Restored frames as `clip` can hold them: grey stays grey, and what is invisible stays what it was."""
-    if clip.metadata.colour == "grey":
-        luma = torch.tensor((0.299, 0.587, 0.114), device=frames.device).reshape(1, 3, 1, 1)
-        frames = (frames * luma).sum(1, keepdim=True).expand_as(frames)
-    if clip.alpha is not None:
-        frames = torch.where(clip.alpha > 0, frames, clip.frames)
-    return frames
+def _settled(plan: Plan | None, changes: dict[str, Any]) -> Plan:
+    try:
+        return replace(plan or Plan(), **changes)
+    except (TypeError, ValueError) as error:
+        raise UsageError(str(error)) from error
+
+
+def _asked(prompt: str | None) -> str | None:
+    return prompt.strip() or None if prompt else None
+
+
+def _context(denoiser: TinyDenoiser, thumbnail: Tensor, prompt: str | None) -> Tensor:
+    with torch.inference_mode():
+        return denoiser.model.context(thumbnail.to(denoiser.device), [prompt])

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from unfade.core import InputError, OutputError, UsageError
 from unfade.media.image_formats import SUFFIXES
-from unfade.media.source import read_head, sniff_image
+from unfade.media.source import FOOTAGE, read_head, sniff_image
+from unfade.media.video_writer import CONTAINERS
 
 # Extensions that are read but not written, and what is written instead.
 FALLBACKS = {".heic": ".avif", ".heif": ".avif", ".hif": ".avif", ".jfif": ".jpg"}
@@ -20,21 +21,22 @@ _EXTENSIONS = {
     "jpeg": ".jpg", "png": ".png", "tiff": ".tif", "webp": ".webp",
     "heif": ".avif", "gif": ".gif", "ppm": ".ppm",
 }  # fmt: skip
-# What results beside their photos are called; walking a folder doesn't take them for photos.
-_OWN_FILES = ("_unfaded", "_unfaded_sheet")
+# What results beside their inputs are called; walking a folder doesn't take them for inputs.
+_OWN_FILES = ("_unfaded", "_unfaded_sheet", "_unfaded_film")
 _OWN_FOLDERS = ("_unfaded", "_unfaded_frames")
 _ALIASES = {"jpg": "jpeg", "tif": "tiff", "avif": "heif"}
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One photo to restore and everything that will be written for it.
+    """One photo or clip to restore and everything that will be written for it.
 
     Attributes:
-        input: the photo.
-        output: the restored image, written last: where it exists, the other files are complete.
+        input: the photo or the clip.
+        output: the restored image or clip, written last: where it exists, the other files are complete.
         film, sheet: of the way there, or None.
         frames_folder: for the single frames, or None.
+        footage: whether the input is a clip.
     """
 
     input: Path
@@ -42,6 +44,7 @@ class Job:
     film: Path | None = None
     sheet: Path | None = None
     frames_folder: Path | None = None
+    footage: bool = False
 
     def targets(self) -> list[Path]:
         """All paths this job writes."""
@@ -51,7 +54,8 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class JobList:
-    """Jobs in a fixed order, and how many files of folders were passed over because they aren't images."""
+    """Jobs in a fixed order, and how many files of folders were passed over because they are neither images nor
+    footage."""
 
     jobs: tuple[Job, ...]
     ignored: int = 0
@@ -71,21 +75,24 @@ def plan_jobs(
 
     Without `output` a file's result is `{stem}_unfaded{ext}` beside it, and a folder's results keep their
     names in `{folder}_unfaded` beside the folder. With `output`, one file goes to that file if the path has
-    an extension; everything else goes into that folder under its own name.
+    an extension; everything else goes into that folder under its own name. Footage whose container can't be
+    written becomes .mp4.
 
     Args:
         inputs: files and folders. A file that doesn't exist is a job too: it fails when its turn comes.
         output: file or folder; a trailing slash always means a folder. A path with the extension of an image
-            names a file, which only a single photo can be restored to.
-        format: of the results, e.g. "png"; by default that of the input's extension (HEIC becomes AVIF).
-        film, sheet, frames: also plan `{stem}.mp4`, `{stem}_sheet.png`, `{stem}_frames/` beside the output.
+            or of footage names a file, which only a single photo or clip can be restored to.
+        format: of restored photos, e.g. "png", or of restored clips, e.g. "mkv"; by default that of the
+            input's extension (HEIC becomes AVIF).
+        film, sheet, frames: also plan `{stem}.mp4` (of a clip `{stem}_film.mp4`), `{stem}_sheet.png`,
+            `{stem}_frames/` beside the output.
         recursive: take folders inside folders too, and keep the tree.
 
     Raises:
         UsageError: two results would share a path, one would replace an input, several photos would go to
-            one file, or the format can't be written.
-        InputError: a folder holds no images or can't be listed.
-        OutputError: the output is a device, or a file that is no image.
+            one file, or the format can't be written or is that of none of the inputs.
+        InputError: a folder holds neither images nor footage or can't be listed.
+        OutputError: the output is a device, or a file where a folder is needed.
     """
     if not inputs:
         raise UsageError("nothing to restore was named; give a photo or a folder")
@@ -102,33 +109,48 @@ def plan_jobs(
     for source in sources:
         if source.is_dir():
             base = Path(output) if output is not None else _beside(source)
-            photos, passed_over = photos_in(source, recursive, skip=base)
+            found, passed_over = photos_in(source, recursive, skip=base, clips=True)
             ignored += passed_over
             pairs = [
-                (photo, base / photo.relative_to(source).with_suffix(_extension(photo, extension)))
-                for photo in photos
+                (path, base / path.relative_to(source).with_suffix(_extension(path, extension)))
+                for path in found
             ]
         elif output is not None and len(sources) == 1 and _names_a_file(output):
-            pairs = [(source, _checked(Path(output), format))]
+            pairs = [(source, _checked(source, Path(output), format))]
         else:
             suffix = _extension(source, extension)
             name = f"{source.stem}_unfaded{suffix}" if output is None else f"{source.stem}{suffix}"
             pairs = [(source, (source.parent if output is None else Path(output)) / name)]
-        for photo, target in pairs:
-            planned[_key(photo), _key(target)] = _job(photo, target, film, sheet, frames)
+        for path, target in pairs:
+            planned[_key(path), _key(target)] = _job(path, target, film, sheet, frames)
     jobs = tuple(planned.values())
+    if extension and all(job.footage != (extension in CONTAINERS) for job in jobs):
+        kind, all_are = ("images", "clips") if jobs[0].footage else ("footage", "photos")
+        raise UsageError(f"{format} is a format of {kind}, but what is to be restored are {all_are}")
     check_distinct((job.input, job.targets()) for job in jobs)
     return JobList(jobs, ignored)
 
 
-def photos_in(folder: Path, recursive: bool, skip: Path | None = None) -> tuple[list[Path], int]:
-    """The photos of a folder by extension, sorted, and the number of other files in it.
+def is_footage(path: Path) -> bool:
+    """Whether a file is footage by its name, and no image by its content; it need not exist."""
+    if path.suffix.lower() not in FOOTAGE:
+        return False
+    try:
+        return sniff_image(read_head(path)) is None
+    except InputError:
+        return True
+
+
+def photos_in(
+    folder: Path, recursive: bool, skip: Path | None = None, clips: bool = False
+) -> tuple[list[Path], int]:
+    """The photos of a folder by extension, sorted, and the number of other files in it; with `clips` also footage.
 
     Hidden files count among the others, and so do results of earlier runs that lie beside their photos
     (`*_unfaded.*`). Hidden folders, folders of results and `skip` (where the results go) are not entered.
 
     Raises:
-        InputError: there is no photo, or a folder can't be listed.
+        InputError: there is nothing of the kind, or a folder can't be listed.
     """
 
     def unreadable(error: OSError) -> None:
@@ -152,7 +174,8 @@ def photos_in(folder: Path, recursive: bool, skip: Path | None = None) -> tuple[
         folders[:] = sorted(inside) if recursive else []
         for name in files:
             suffix = Path(name).suffix.lower()
-            if name.startswith(".") or not (suffix in SUFFIXES or suffix in FALLBACKS):
+            known = suffix in SUFFIXES or suffix in FALLBACKS or (clips and suffix in FOOTAGE)
+            if name.startswith(".") or not known:
                 others += 1
             elif Path(name).stem.endswith(_OWN_FILES):
                 results += 1
@@ -167,16 +190,19 @@ def photos_in(folder: Path, recursive: bool, skip: Path | None = None) -> tuple[
 
 
 def extension_of(format: str) -> str:
-    """The extension that stands for a format, e.g. ".jpg" for "jpeg".
+    """The extension that stands for a format of images or footage, e.g. ".jpg" for "jpeg".
 
     Raises:
         UsageError: the format can't be written.
     """
     name = format.lower().removeprefix(".")
     name = _ALIASES.get(name, name)
+    if f".{name}" in CONTAINERS:
+        return f".{name}"
     if name not in _EXTENSIONS:
         raise UsageError(
-            f"images can't be written as {format!r}; choose one of {', '.join(_EXTENSIONS)} (heif means AVIF)"
+            f"images can't be written as {format!r}; choose one of {', '.join(_EXTENSIONS)} (heif means AVIF), "
+            f"or for footage {', '.join(suffix.removeprefix('.') for suffix in CONTAINERS)}"
         )
     return _EXTENSIONS[name]
 
@@ -211,13 +237,15 @@ def check_distinct(plans: Iterable[tuple[Path, Sequence[Path]]]) -> None:
                 )
 
 
-def _job(photo: Path, target: Path, film: bool, sheet: bool, frames: bool) -> Job:
+def _job(path: Path, target: Path, film: bool, sheet: bool, frames: bool) -> Job:
+    footage = is_footage(path)
     return Job(
-        photo,
+        path,
         target,
-        target.with_name(f"{target.stem}.mp4") if film else None,
+        target.with_name(f"{target.stem}{'_film' if footage else ''}.mp4") if film else None,
         target.with_name(f"{target.stem}_sheet.png") if sheet else None,
         target.with_name(f"{target.stem}_frames") if frames else None,
+        footage,
     )
 
 
@@ -231,7 +259,7 @@ def _beside(folder: Path) -> Path:
 def _check_output(output: Path | str, sources: Sequence[Path]) -> None:
     """Before any work: what a result can never be written to."""
     path = Path(output)
-    named = path.suffix.lower() in SUFFIXES or path.suffix.lower() in FALLBACKS
+    named = path.suffix.lower() in {**SUFFIXES, **FALLBACKS, **CONTAINERS}
     if named and _names_a_file(output) and (len(sources) > 1 or sources[0].is_dir()):
         raise UsageError(
             f"{output} names one file, but {'several photos' if len(sources) > 1 else 'a folder'} would be "
@@ -264,30 +292,36 @@ def _separators() -> Iterator[str]:
         yield os.altsep
 
 
-def _checked(output: Path, format: str | None) -> Path:
+def _checked(source: Path, output: Path, format: str | None) -> Path:
     suffix = output.suffix.lower()
-    if suffix in FALLBACKS:
+    written = CONTAINERS if is_footage(source) else SUFFIXES
+    if suffix in FALLBACKS and written is SUFFIXES:
         raise UsageError(f"{output} can't be written: choose {FALLBACKS[suffix]} instead of {suffix}")
-    if suffix not in SUFFIXES:
-        raise UsageError(f"{output} has no known image extension; choose one of {', '.join(SUFFIXES)}")
-    if format and SUFFIXES[suffix] != SUFFIXES[extension_of(format)]:
+    if suffix not in written:
+        kind = "image" if written is SUFFIXES else "video"
+        raise UsageError(f"{output} has no known {kind} extension; choose one of {', '.join(written)}")
+    if format and written[suffix] != written.get(extension_of(format)):
         raise UsageError(
             f"{output} and the output format {format} contradict each other; leave one of them out"
         )
     return output
 
 
-def _extension(photo: Path, wanted: str | None) -> str:
-    """The extension of the result: as wanted, else the photo's own, else what its content asks for."""
-    suffix = photo.suffix.lower()
-    if wanted is not None:
-        return photo.suffix if SUFFIXES.get(suffix) == SUFFIXES[wanted] else wanted
+def _extension(path: Path, wanted: str | None) -> str:
+    """The extension of the result: as wanted, else the input's own, else what its content asks for."""
+    suffix = path.suffix.lower()
+    if is_footage(path):
+        if wanted in CONTAINERS and CONTAINERS[wanted] != CONTAINERS.get(suffix):
+            return wanted
+        return path.suffix if suffix in CONTAINERS else ".mp4"
+    if wanted in SUFFIXES:
+        return path.suffix if SUFFIXES.get(suffix) == SUFFIXES[wanted] else wanted
     if suffix in SUFFIXES:
-        return photo.suffix
+        return path.suffix
     if suffix in FALLBACKS:
         return FALLBACKS[suffix]
     try:
-        format = sniff_image(read_head(photo))
+        format = sniff_image(read_head(path))
     except InputError:
         format = None
     return _EXTENSIONS[format or "png"]

@@ -1,0 +1,228 @@
+"""One clip from file to file, a frame at a time: memory is flat however long it is."""
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor
+
+from unfade.core import Clip, InputError, Metadata, Plan, UsageError
+from unfade.core.contracts import Progress
+from unfade.media.images import write_image
+from unfade.media.resize import enlarge
+from unfade.media.video import FrameTimes, VideoFrame, VideoInfo, frame_times, probe_video, read_video
+from unfade.media.video_writer import VideoWriter, check_container
+from unfade.restore.comparison import PairSheet, swept
+from unfade.restore.filing import (
+    Filing,
+    Written,
+    check_targets,
+    is_done,
+    noted,
+    taken_back_on_failure,
+)
+from unfade.restore.frames import FrameFolder
+from unfade.restore.outputs import Job
+from unfade.restore.report import JobReport, Pace, explained, peak_memory_mb
+
+
+@runtime_checkable
+class StreamRestorer(Protocol):
+    """A restorer that takes footage a few frames at a time."""
+
+    def restore_stream(
+        self, frames: Iterable[Tensor], prompt: str | None = None, plan: Plan | None = None
+    ) -> Iterator[Tensor]:
+        """A result `[3, H * scale, W * scale]` for each frame `[3, H, W]`, in their order."""
+        ...
+
+    def provenance(self, height: int, width: int, prompt: str | None, plan: Plan) -> Mapping[str, str]:
+        """What is told of how frames of this size are restored."""
+        ...
+
+
+def check_footage(job: Job, scale: int = 1, filing: Filing | None = None) -> VideoInfo:
+    """Everything that can be known to go wrong with a clip before it is restored; gives what it says of itself.
+
+    Raises:
+        InputError: the clip can't be read, or its frames are too large.
+        OutputError: something is in the way of a result, or its container can't hold the sound.
+    """
+    filing = filing or Filing()
+    info = probe_video(job.input)
+    megapixels = info.width * info.height / 1e6
+    if megapixels > filing.max_megapixels:
+        raise InputError(
+            f"{job.input} is too large: a frame of {info.width} x {info.height} is {megapixels:.2g} megapixels, "
+            f"the limit is {filing.max_megapixels:g}"
+        )
+    check_targets(job, filing)
+    check_container(job.output, info, scale)
+    if job.film is not None:
+        check_container(job.film, info, scale, subtitles=False)
+    return info
+
+
+def pace_of(info: VideoInfo) -> Pace:
+    """How long a clip is, from what its container promises or, where that is nothing, by looking through it."""
+    return Pace(info.num_frames or frame_times(info.path).count, info.fps)
+
+
+def run_footage(
+    job: Job,
+    restorer: object,
+    plan: Plan,
+    *,
+    prompt: str | None = None,
+    filing: Filing | None = None,
+    progress: Progress | None = None,
+) -> JobReport:
+    """Carry out the job of a clip. Whatever fails is in the report; only an interruption is raised.
+
+    Everything is written in one pass; the clip appears last, and only if all else could be written. `progress`
+    hears the share of the frames that are done.
+    """
+    filing = filing or Filing()
+    if is_done(job, filing):
+        return JobReport(job, "skipped")
+    begun = time.perf_counter()
+    megapixels = pace = None
+    try:
+        if not isinstance(restorer, StreamRestorer):
+            raise UsageError(f"{job.input} is footage, which this model can't restore; choose another model")
+        info = check_footage(job, plan.scale, filing)
+        megapixels, pace = info.width * info.height / 1e6, pace_of(info)
+        provenance = restorer.provenance(info.height, info.width, prompt, plan)
+        count = _restore(job, info, pace, restorer, plan, prompt, filing, provenance, progress)
+    except Exception as error:
+        told = explained(error, job)
+        seconds = time.perf_counter() - begun
+        return JobReport(job, "failed", seconds, megapixels, peak_memory_mb(), told, footage=pace)
+    seconds, pace = time.perf_counter() - begun, Pace(count, info.fps)
+    return JobReport(job, "done", seconds, megapixels, peak_memory_mb(), None, provenance, pace)
+
+
+def _restore(
+    job: Job,
+    info: VideoInfo,
+    pace: Pace,
+    restorer: StreamRestorer,
+    plan: Plan,
+    prompt: str | None,
+    filing: Filing,
+    provenance: Mapping[str, str],
+    progress: Progress | None,
+) -> int:
+    """Writes everything; gives the number of frames."""
+    # What was taken from the file and not yet given back restored: one frame, more for a model that looks ahead.
+    waiting: deque[VideoFrame] = deque()
+
+    def taken() -> Generator[Tensor, None, None]:
+        for frame in read_video(info.path):
+            waiting.append(frame)
+            yield frame.image
+            del frame
+
+    count = 0
+    with taken_back_on_failure(job.targets()) as written, ExitStack() as stack:
+        outlets = _Outlets(job, info, plan, filing, provenance, stack, written)
+        with closing(taken()) as images:
+            for result in restorer.restore_stream(images, prompt, plan):
+                outlets.write(waiting.popleft(), result)
+                del result
+                count += 1
+                if progress:
+                    progress(min(1.0, count / pace.frames))
+        if waiting:
+            raise RuntimeError(f"{len(waiting)} frames were taken and not given back")
+        outlets.finish()
+    if progress:
+        progress(1.0)
+    return count
+
+
+class _Outlets:
+    """Where the frames of a clip go: the clip itself and whatever else was asked for.
+
+    All files but the sheet are published by the stack, the clip last.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        info: VideoInfo,
+        plan: Plan,
+        filing: Filing,
+        provenance: Mapping[str, str],
+        stack: ExitStack,
+        written: Written,
+    ) -> None:
+        self._job, self._info, self._scale, self._written = job, info, plan.scale, written
+        self._notes = {} if filing.strip_metadata else dict(provenance)
+        self._overwrite = filing.existing != "fail"
+        options: dict[str, Any] = {"notes": self._notes, "overwrite": self._overwrite}
+        self._clip = stack.enter_context(VideoWriter(job.output, info, **options))
+        self._film = self._folder = self._sheet = None
+        self._times = FrameTimes(0, 0, 0)
+        if job.film is not None or job.sheet is not None:
+            self._times = frame_times(info.path)
+        if job.film is not None:
+            stack.push(_told_when_published(job.film, written))
+            self._film = stack.enter_context(VideoWriter(job.film, info, subtitles=False, **options))
+        if job.sheet is not None:
+            self._sheet = PairSheet(self._times.count, plan.frames)
+        if job.frames_folder is not None:
+            stack.push(_told_when_published(job.frames_folder, written))
+            self._folder = stack.enter_context(
+                FrameFolder(
+                    job.frames_folder,
+                    bit_depth=filing.png_depth,
+                    strip_metadata=filing.strip_metadata,
+                    overwrite=self._overwrite,
+                )
+            )
+
+    def write(self, frame: VideoFrame, result: Tensor) -> None:
+        self._clip.write(result, frame.pts, frame.duration)
+        if self._folder is not None:
+            metadata = Metadata(bit_depth=16 if self._info.bit_depth > 8 else 8)
+            self._folder.write(noted(Clip(result[None], metadata=metadata), self._notes))
+        on_sheet = self._sheet is not None and self._sheet.wants(frame.index)
+        if self._film is None and not on_sheet:
+            return
+        before = enlarge(Clip.of(frame.image), self._scale).frames[0]
+        if self._film is not None:
+            self._film.write(swept(before, result, self._share(frame)), frame.pts, frame.duration)
+        if self._sheet is not None and on_sheet:
+            seconds = float((frame.pts - self._times.first) * frame.time_base)
+            self._sheet.add(before, result, f"{seconds:.2f} s")
+
+    def finish(self) -> None:
+        """What can only be written once all frames have come."""
+        if self._sheet is not None and self._job.sheet is not None:
+            self._written(self._job.sheet)
+            sheet = noted(Clip.of(self._sheet.image()), self._notes)
+            write_image(sheet, self._job.sheet, overwrite=self._overwrite)
+
+    def _share(self, frame: VideoFrame) -> float:
+        """Of the time between the first frame and the last; a single frame is the last."""
+        span = self._times.last - self._times.first
+        return min(1.0, max(0.0, (frame.pts - self._times.first) / span)) if span else 1.0
+
+
+def _told_when_published(path: Path, written: Written) -> Callable[..., None]:
+    """For the stack: notes a path that wasn't there once what was pushed after this has ended well.
+
+    Not earlier: a file that somebody else put there meanwhile is not ours to take back.
+    """
+    new = not os.path.lexists(path)
+
+    def tell(kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if new and kind is None:
+            written.new.append(path)
+
+    return tell
