@@ -192,7 +192,9 @@ def test_a_missing_package_is_named_with_its_extra(
     name: str, missing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
-    restorer = peer(name).make(ALL_TOLD)
+    with pytest.raises(UsageError, match=rf"package {missing}.*unfade\[evaluate\]"):
+        peer(name)
+    restorer = PEERS[name].make(ALL_TOLD)
     assert restorer is not None
     with pytest.raises(UsageError, match=rf"package {missing}.*unfade\[evaluate\]"):
         restorer.restore(_footage())
