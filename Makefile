@@ -39,7 +39,7 @@ check: $(READY)  ## style, types, architecture
 bench: $(READY)  ## quality and speed, into benchmarks/results/
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/speed.py
-	$(BIN)/python benchmarks/quality.py --data $(BENCH) --peers 2
+	$(BIN)/python benchmarks/quality.py --data $(BENCH) --peers 2 --workers 2
 	$(BIN)/python benchmarks/tables.py
 
 train-tiny: $(READY)  ## train the embedded model, or go on with it, into $(RUNS)
