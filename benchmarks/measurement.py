@@ -1,9 +1,7 @@
 """What every benchmark writes with its figures: bars, commit, hardware, date and command."""
 
 import json
-import math
 import os
-import platform
 import re
 import shlex
 import statistics
@@ -16,8 +14,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from unfade.evaluation.hardware import hardware
+from unfade.evaluation.report.figures import json_safe
+
 REPOSITORY = Path(__file__).resolve().parents[1]
-_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_tile", "amx_bf16")
 
 # Runs argv[2:], then writes to the file argv[1] the exit status, seconds and peak resident memory of that one
 # process. A child's peak counts from its parent's size at the fork, so the parent has to be this small.
@@ -96,29 +96,6 @@ def watch(command: Sequence[str], environment: dict[str, str] | None = None) -> 
     return Process(int(code), float(seconds), int(peak) * unit, done.stdout)
 
 
-def hardware() -> dict[str, Any]:
-    """The machine the figures hold for."""
-    import torch
-
-    cpu, flags = platform.processor() or platform.machine(), set[str]()
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-        cpu, flags = fields.get("model name", cpu), set(fields.get("flags", "").split())
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {
-        "cpu": cpu,
-        "cores": cores,
-        "load": round(os.getloadavg()[0], 2),
-        **{flag: flag in flags for flag in _FLAGS},
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "torch": torch.__version__,
-        "torch_threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "system": platform.platform(),
-    }
-
-
 def has_amx() -> bool:
     """Whether this machine multiplies bf16 matrices in hardware tiles."""
     return bool(hardware()["amx_bf16"])
@@ -151,7 +128,7 @@ def write_results(path: Path, figures: dict[str, Any], bars: Sequence[Bar]) -> N
         **figures,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(_finite(document), indent=1, allow_nan=False)
+    text = json.dumps(json_safe(document), indent=1, allow_nan=False)
     # A group's figures on one line: lists of numbers first, then the rows that hold them.
     text = re.sub(r"\[[^][{}]*\]", _on_one_line, text)
     text = re.sub(r'\{\s+"(benchmark|name)"[^{}]*\}', _on_one_line, text)
@@ -160,22 +137,6 @@ def write_results(path: Path, figures: dict[str, Any], bars: Sequence[Bar]) -> N
 
 def _on_one_line(match: re.Match[str]) -> str:
     return re.sub(r"\s*\n\s*", " ", match[0])
-
-
-def _finite(value: Any) -> Any:
-    match value:
-        case float() if math.isnan(value):
-            return None
-        case float() if math.isinf(value):
-            return "inf" if value > 0 else "-inf"
-        case float():
-            return round(value, 5)
-        case dict():
-            return {key: _finite(item) for key, item in value.items()}
-        case list() | tuple():
-            return [_finite(item) for item in value]
-        case _:
-            return value
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -7,6 +7,7 @@ results written (whatever they are; `--strict` makes a missed bar exit 1), 3 if 
 """
 
 import argparse
+import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -17,9 +18,9 @@ from typing import Any
 from measurement import REPOSITORY, Bar, print_bars, print_table, write_results
 from unfade.evaluation.benchmarks.benchmark import Benchmark, Group
 from unfade.evaluation.benchmarks.table import benchmark, only, synthesized
-from unfade.evaluation.curves import rises
 from unfade.evaluation.journal import Row
 from unfade.evaluation.measure import Settings
+from unfade.evaluation.report.figures import difference, number
 from unfade.recipes.evaluate import Evaluation, contender, evaluate
 
 RISING = 0.95
@@ -147,11 +148,11 @@ def lines(found: Evaluation, metric: str) -> list[dict[str, Any]]:
                 "restorer": group["model"],
                 "metric": metric,
                 "images": len(rows),
-                "input": _mean(row.input[metric] for row in rows),
-                "output": _mean(row.output[metric] for row in rows),
-                "gain": _mean(_gain(row, metric) for row in rows),
+                "input": number(group["input"][metric]),
+                "output": number(group["output"][metric]),
+                "gain": number(group["gain"][metric]),
                 "worst_gain": min(_gain(row, metric) for row in rows),
-                "rising": _mean(float(rises(film)) for film in films) if films else None,
+                "rising": group["rising"],
                 "largest_drop": max((_drop(film) for film in films), default=None),
                 "seconds_per_megapixel": speeds[group["model"]],
             }
@@ -227,14 +228,9 @@ def main() -> int:
     return 1 if asked.strict and any(bar.passed is False for bar in judged) else 0
 
 
-def _mean(values: Iterator[float]) -> float:
-    known = list(values)
-    return sum(known) / len(known)
-
-
 def _gain(row: Row, metric: str) -> float:
-    before, after = row.input[metric], row.output[metric]
-    return 0.0 if before == after else after - before
+    gain = difference(row.output[metric], row.input[metric])
+    return math.nan if gain is None else gain
 
 
 def _drop(film: Sequence[float]) -> float:

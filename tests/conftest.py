@@ -1,6 +1,8 @@
 """Shared by all rooms: one thread (so that results repeat) and the folders that only some machines have."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -33,3 +35,24 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no {folder}: the benchmark and training photos are not on this machine")
     return folder
+
+
+@pytest.fixture(scope="session")
+def stock_pipeline() -> Callable[[Any], Any]:
+    """diffusers' own image-to-video pipeline around the parts of a `Wan`, without its text encoder."""
+
+    def build(wan: Any) -> Any:
+        from diffusers import UniPCMultistepScheduler, WanImageToVideoPipeline
+
+        stock = WanImageToVideoPipeline(
+            tokenizer=None,
+            text_encoder=None,
+            vae=wan.vae.model,
+            scheduler=UniPCMultistepScheduler.from_config(dict(wan.config.scheduler)),
+            transformer=wan.denoiser.model,
+            expand_timesteps=True,
+        )
+        stock.set_progress_bar_config(disable=True)
+        return stock
+
+    return build

@@ -1,8 +1,10 @@
 """Our sampling against diffusers' own image-to-video pipeline, on small models of the real classes."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
-from torch import Tensor
 
 from unfade.backbones.wan import Wan, build_wan
 from unfade.backbones.wan_config import SMALL
@@ -19,25 +21,10 @@ def wan() -> Wan:
     return build_wan(SMALL)
 
 
-def pipeline(wan: Wan, **arguments: object) -> Tensor:
-    from diffusers import UniPCMultistepScheduler, WanImageToVideoPipeline
-
-    stock = WanImageToVideoPipeline(
-        tokenizer=None,
-        text_encoder=None,
-        vae=wan.vae.model,
-        scheduler=UniPCMultistepScheduler.from_config(dict(wan.config.scheduler)),
-        transformer=wan.denoiser.model,
-        expand_timesteps=True,
-    )
-    stock.set_progress_bar_config(disable=True)
-    return stock(height=SIZE[0], width=SIZE[1], **arguments).frames  # type: ignore[return-value]
-
-
 @pytest.mark.parametrize("frames", [5, 9])
 @pytest.mark.parametrize(("guidance", "steps"), [(1.0, 3), (5.0, 3), (6.0, 4)])
 def test_latents_and_frames_are_those_of_the_pipeline(
-    wan: Wan, frames: int, guidance: float, steps: int
+    wan: Wan, stock_pipeline: Callable[[Wan], Any], frames: int, guidance: float, steps: int
 ) -> None:
     dice = torch.Generator().manual_seed(frames)
     image = torch.rand(1, 3, *SIZE, generator=dice)
@@ -56,11 +43,11 @@ def test_latents_and_frames_are_those_of_the_pipeline(
     contrast = Contrast(WanCondition(first, text), WanCondition(first, negative))
     ours = sample_flow(guided(wan.denoiser, guidance), noise, contrast, FlowSchedule(steps, 5.0))
     ours = contrast.positive.pinned(ours)  # type: ignore[attr-defined]
-    theirs = pipeline(wan, output_type="latent", **told)
+    theirs = stock_pipeline(wan)(height=SIZE[0], width=SIZE[1], output_type="latent", **told).frames
     assert float(theirs.std()) > 0.1
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
     video = torch.cat(list(wan.vae.decode(ours)), dim=2)
-    pixels = pipeline(wan, output_type="pt", **told)
+    pixels = stock_pipeline(wan)(height=SIZE[0], width=SIZE[1], output_type="pt", **told).frames
     torch.testing.assert_close(video.transpose(1, 2), pixels, atol=1e-5, rtol=0)
 
 

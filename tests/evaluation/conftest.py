@@ -1,6 +1,7 @@
 """A small real run as the report takes it: three peers on crops of the example photos, two noise levels."""
 
 import math
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -253,3 +254,8 @@ def _timing(model: str, seconds: float) -> dict[str, Any]:
         "seconds_per_megapixel": seconds / megapixels,
         "images": images,
     }
+
+
+@pytest.fixture
+def report(sample_run: Any) -> dict[str, Any]:
+    return deepcopy(sample_run.report)

@@ -1,10 +1,11 @@
 """V-Bridge's whole way from clip to trajectory on small models of the real classes, against diffusers' pipeline."""
 
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -48,19 +49,8 @@ def photo(height: int, width: int, frames: int = 1) -> Clip:
     return Clip(torch.rand(frames, 3, height, width, generator=torch.Generator().manual_seed(height)))
 
 
-def stock(wan: Wan, image: Tensor, noise: Tensor, settings: VBridgeSettings) -> Tensor:
+def stock(pipeline: Any, image: Tensor, noise: Tensor, settings: VBridgeSettings) -> Tensor:
     """Frames `[T, 3, H, W]` of diffusers' pipeline for the same noise."""
-    from diffusers import UniPCMultistepScheduler, WanImageToVideoPipeline
-
-    pipeline = WanImageToVideoPipeline(
-        tokenizer=None,
-        text_encoder=None,
-        vae=wan.vae.model,
-        scheduler=UniPCMultistepScheduler.from_config(dict(wan.config.scheduler)),
-        transformer=wan.denoiser.model,
-        expand_timesteps=True,
-    )
-    pipeline.set_progress_bar_config(disable=True)
     text, negative = Sentences()([PROMPT, NEGATIVE_PROMPT], torch.device("cpu"))
     return pipeline(
         image=image,
@@ -78,13 +68,15 @@ def stock(wan: Wan, image: Tensor, noise: Tensor, settings: VBridgeSettings) -> 
 
 @pytest.mark.parametrize("frames", [5, 9])
 @pytest.mark.parametrize(("guidance", "steps"), [(1.0, 4), (5.0, 3)])
-def test_the_film_is_the_pipelines(wan: Wan, frames: int, guidance: float, steps: int) -> None:
+def test_the_film_is_the_pipelines(
+    wan: Wan, stock_pipeline: Callable[[Wan], Any], frames: int, guidance: float, steps: int
+) -> None:
     settings = VBridgeSettings(frames=frames, steps=steps, guidance=guidance)
     clip = photo(50, 90)
     way = restorer(wan, settings).restore(clip, plan=FP32).trajectory
     fit = padded_fit(50, 90, 32)
     noise = torch.randn(1, *wan.config.latent_shape(frames, 64, 96), generator=generator(5, "vbridge"))
-    theirs = fit.leave(stock(wan, fit.enter(clip.frames), noise, settings))
+    theirs = fit.leave(stock(stock_pipeline(wan), fit.enter(clip.frames), noise, settings))
     assert len(way) == frames == theirs.shape[0]
     assert float((theirs[-1] - theirs[0]).abs().mean()) > 1e-3
     for index in range(1, frames):

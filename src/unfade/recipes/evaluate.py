@@ -2,14 +2,11 @@
 
 import json
 import os
-import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from unfade.core import OutputError, UsageError
 from unfade.evaluation.benchmarks.benchmark import Benchmark
@@ -17,6 +14,7 @@ from unfade.evaluation.benchmarks.case import find_cases
 from unfade.evaluation.benchmarks.material import prepare
 from unfade.evaluation.benchmarks.table import benchmark, only, synthesized
 from unfade.evaluation.contender import Contender
+from unfade.evaluation.hardware import hardware
 from unfade.evaluation.journal import Journal, Row
 from unfade.evaluation.measure import Settings, metrics_of, shown
 from unfade.evaluation.peers import PEERS, peer
@@ -123,7 +121,7 @@ def evaluate(
     report = summarise(chosen, contenders, settings, metrics, absent, rows, limit)
     times = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "hardware": _hardware(workers),
+        "hardware": {**hardware(), "workers": workers},
         "models": timing(contenders, rows),
     }
     page = None
@@ -170,29 +168,6 @@ def _check_folder(output: Path, chosen: Benchmark) -> None:
             same = False
         if not same:
             raise OutputError(f"{output} holds the report of another benchmark; choose another folder")
-
-
-def _hardware(workers: int) -> dict[str, Any]:
-    cpu = platform.processor() or platform.machine()
-    described = Path("/proc/cpuinfo")
-    if described.exists():
-        models = [
-            line.partition(":")[2].strip()
-            for line in described.read_text().splitlines()
-            if "model name" in line
-        ]
-        cpu = models[0] if models else cpu
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    threads = 1 if workers > 1 else torch.get_num_threads()
-    return {
-        "cpu": cpu,
-        "cores": cores,
-        "gpu": gpu,
-        "torch": torch.__version__,
-        "threads": threads,
-        "workers": workers,
-    }
 
 
 def _exhibit(shown_case: Shown, run: Run, contenders: Sequence[Contender], report: dict[str, Any]) -> Exhibit:

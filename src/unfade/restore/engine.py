@@ -3,7 +3,6 @@
 import copy
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,14 @@ from unfade.backbones.catalog import CATALOG
 from unfade.backbones.tiny import SIZE_MULTIPLE, Tiny, thumbnail_of
 from unfade.backbones.tiny_denoiser import TinyCondition, TinyDenoiser
 from unfade.backbones.tiny_weights import TinyWeights
-from unfade.core import Clip, Denoiser, Plan, Restoration, Trajectory, UsageError
+from unfade.core import Clip, Denoiser, Plan, Restoration, Trajectory
 from unfade.core.contracts import Progress
 from unfade.diffusion import bridge, tiled
 from unfade.diffusion.tiled import tiles_along
 from unfade.media.hidden import filled
 from unfade.media.images import read_image
 from unfade.media.resize import enlarge
+from unfade.restore.asked import settled
 from unfade.restore.border import as_the_file
 from unfade.restore.device import choose_device, choose_dtype
 from unfade.restore.shots import Shot
@@ -83,7 +83,7 @@ class PixelRestorer:
             InputError: the file can't be read.
             UsageError: the plan can't be carried out here or names something unknown.
         """
-        plan, prompt = _settled(plan, changes), _asked(prompt)
+        plan, prompt = settled(plan, changes), _asked(prompt)
         if not isinstance(clip, Clip):
             clip = read_image(Path(clip))
         begun = time.perf_counter()
@@ -137,7 +137,7 @@ class PixelRestorer:
             UsageError: the plan can't be carried out here or names something unknown; at once.
             ValueError: frames differ in size.
         """
-        plan = _settled(plan, changes)
+        plan = settled(plan, changes)
         choose_device(plan.device)
         return self._stream(frames, _asked(prompt), plan)
 
@@ -193,13 +193,6 @@ class PixelRestorer:
             "dtype": str(dtype).removeprefix("torch."),
             "tile": str(tile) if parts > 1 else "none",
         }
-
-
-def _settled(plan: Plan | None, changes: dict[str, Any]) -> Plan:
-    try:
-        return replace(plan or Plan(), **changes)
-    except (TypeError, ValueError) as error:
-        raise UsageError(str(error)) from error
 
 
 def _asked(prompt: str | None) -> str | None:

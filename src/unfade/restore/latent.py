@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -33,6 +33,7 @@ from unfade.media.hidden import filled
 from unfade.media.images import read_image
 from unfade.media.resize import enlarge
 from unfade.prompts.vbridge import NEGATIVE_PROMPT, vbridge_prompt
+from unfade.restore.asked import settled
 from unfade.restore.border import as_the_file
 from unfade.restore.device import choose_device, choose_dtype
 from unfade.version import __version__
@@ -159,10 +160,7 @@ class LatentRestorer:
             UsageError: the plan or the settings can't be carried out.
             UnfadeError: the model answered with something that isn't a number.
         """
-        try:
-            plan = replace(plan or Plan(), **changes)
-        except (TypeError, ValueError) as error:
-            raise UsageError(str(error)) from error
+        plan = settled(plan, changes)
         if not isinstance(clip, Clip):
             clip = read_image(Path(clip))
         begun = time.perf_counter()

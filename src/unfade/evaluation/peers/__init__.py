@@ -156,7 +156,7 @@ def peer(name: str) -> Peer:
     return Peer(
         network.path.stem,
         network.label,
-        f"{network.path.name}, read by {network.library}",
+        f"{network.path.name}, read by {network.reader}",
         None,
         lambda facts: network if network.scale in (1, facts.scale) else None,
         network.sha256,

@@ -32,13 +32,13 @@ class NetworkPeer:
         sha256: of the file.
         scale: the network's own enlargement.
         label: architecture, purpose and scale.
-        library: what recognised it, with its version.
+        reader: what recognised it, with its version.
     """
 
-    def __init__(self, path: Path, descriptor: Any, sha256: str, library: str) -> None:
+    def __init__(self, path: Path, descriptor: Any, sha256: str, reader: str) -> None:
         self.path = path
         self.sha256 = sha256
-        self.library = library
+        self.reader = reader
         self.scale: int = descriptor.scale
         self.label = _label(descriptor)
         self._descriptor = descriptor
@@ -79,7 +79,7 @@ class NetworkPeer:
         provenance = {
             "model": self.path.stem,
             "architecture": self.label,
-            "library": self.library,
+            "reader": self.reader,
             "weights": self.sha256,
             "device": device.type,
             "dtype": str(dtype).removeprefix("torch."),
@@ -151,16 +151,16 @@ def load_network(path: Path) -> NetworkPeer:
             "{key: value.contiguous() for key, value in state.items()}, new_path)"
         )
     spandrel = _spandrel()
-    library = f"spandrel {spandrel.__version__}"
+    reader = f"spandrel {spandrel.__version__}"
     try:
         descriptor = spandrel.ModelLoader(device="cpu").load_from_file(path)
     except spandrel.UnsupportedModelError as error:
         raise ModelError(
-            f"{path} holds no network that {library} knows; some more are in pip install spandrel_extra_arches"
+            f"{path} holds no network that {reader} knows; some more are in pip install spandrel_extra_arches"
         ) from error
     except Exception as error:  # It guesses the architecture from the keys: anything may go wrong.
         raise ModelError(
-            f"{path} is damaged or not quite the network {library} takes it for ({type(error).__name__}); get it again"
+            f"{path} is damaged or not quite the network {reader} takes it for ({type(error).__name__}); get it again"
         ) from error
     channels = (descriptor.input_channels, descriptor.output_channels)
     if not isinstance(descriptor, spandrel.ImageModelDescriptor) or channels not in ((1, 1), (3, 3)):
@@ -170,7 +170,7 @@ def load_network(path: Path) -> NetworkPeer:
         )
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return NetworkPeer(path, descriptor, sha256, library)
+    return NetworkPeer(path, descriptor, sha256, reader)
 
 
 def _label(descriptor: Any) -> str:
