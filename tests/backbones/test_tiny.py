@@ -59,13 +59,14 @@ def test_a_pixel_reaches_no_farther_than_declared() -> None:
     assert SMALL.reach // 2 <= reach <= SMALL.reach
 
 
+@pytest.mark.parametrize("halo", [0, SMALL.reach], ids=["computed whole", "only what is wanted"])
 @pytest.mark.parametrize("size", [(200, 264), (203, 261)])
-def test_tiles_equal_the_whole(size: tuple[int, int]) -> None:
+def test_tiles_equal_the_whole(size: tuple[int, int], halo: int) -> None:
     model = awake()
     denoiser = TinyDenoiser(model, torch.device("cpu"), torch.float32)
     degraded = torch.rand(1, 3, *size)
     context = model.context(thumbnail_of(degraded), ["brighten it"]).detach()
-    condition = TinyCondition(degraded, context)
+    condition = TinyCondition(degraded, context, halo)
     whole = denoiser(degraded, 0.0, condition)
     parts = tiled(denoiser, 64, SMALL.reach, 8)(degraded, 0.0, condition)
     torch.testing.assert_close(parts, whole, atol=2e-5, rtol=0)

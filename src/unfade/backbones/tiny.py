@@ -20,6 +20,10 @@ from unfade.backbones.words import WordEncoder
 THUMBNAIL = 32
 SIZE_MULTIPLE = 8
 
+# Pixels at the top, left, bottom and right.
+Margins = tuple[int, int, int, int]
+NO_MARGINS: Margins = (0, 0, 0, 0)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TinyConfig:
@@ -52,6 +56,13 @@ class TinyConfig:
         sigma 25: 0.02 grey levels at most; of sigma 50: 0.4; a test holds it).
         """
         return -(-5 * self.reach // (9 * SIZE_MULTIPLE)) * SIZE_MULTIPLE
+
+    @property
+    def guards(self) -> tuple[int, int]:
+        """Pixels around a window within which the layers after the ways up to 1/4 and to 1/2 of the size look."""
+        top, middle, _ = self.blocks
+        top = -(-2 * (2 * top + 1) // 4) * 4
+        return top + 4 * (2 * middle), top
 
     @staticmethod
     def of(values: dict[str, Any]) -> "TinyConfig":
@@ -187,7 +198,9 @@ class Tiny(nn.Module):
         knee = torch.where(knee > 0, knee, 0.5 * torch.tanh(knee))
         return torch.exp(gain.clamp(-3, 3)) * lifted / (1 + knee * lifted.clamp_min(0))
 
-    def forward(self, x: Tensor, tau: Tensor, degraded: Tensor, context: Tensor) -> Tensor:
+    def forward(
+        self, x: Tensor, tau: Tensor, degraded: Tensor, context: Tensor, margins: Margins = NO_MARGINS
+    ) -> Tensor:
         """The predicted clean photo.
 
         Args:
@@ -195,6 +208,8 @@ class Tiny(nn.Module):
             tau: restoration time `[B]` in [0, 1).
             degraded: the photo as it came, the size of `x`.
             context: from `context()`.
+            margins: pixels at each side that are there to be looked at only, multiples of 8. What is answered there
+                means nothing, and the ways up don't waste their time on it.
 
         Returns:
             `[B, 3, H, W]` in float32.
@@ -203,13 +218,17 @@ class Tiny(nn.Module):
             whole = self.mix(context.float() + self.time(tau[:, None].float()))
             estimate, top = self._entrance(x, tau[:, None, None, None], degraded, whole)
             whole = whole.to(top.dtype)
+        wide, narrow = (tuple(max(0, side - guard) for side in margins) for guard in self.config.guards)
         top = self.enter(top)
         top = self.encode_top(top, whole)
         middle = self.encode_middle(self.down_top(top), whole)
         low = self.bottom(self.down_middle(middle), whole)
-        middle = self.decode_middle(middle + functional.pixel_shuffle(self.up_middle(low), 2), whole)
-        top = self.decode_top(top + functional.pixel_shuffle(self.up_top(middle), 2), whole)
-        return estimate + functional.pixel_shuffle(self.leave(top), 2)
+        middle = _within(middle + functional.pixel_shuffle(self.up_middle(low), 2), wide, 4)
+        middle = _within(self.decode_middle(middle, whole), _minus(narrow, wide), 4)
+        top = _within(top, narrow, 2) + functional.pixel_shuffle(self.up_top(middle), 2)
+        top = self.decode_top(top, whole)
+        _within(estimate, narrow, 1).add_(functional.pixel_shuffle(self.leave(top), 2))
+        return estimate
 
     def _entrance(self, x: Tensor, when: Tensor, degraded: Tensor, whole: Tensor) -> tuple[Tensor, Tensor]:
         """The estimate to correct, and what the trunk sees; a function of its own so that the rest is freed."""
@@ -223,6 +242,16 @@ class Tiny(nn.Module):
         dtype = self.enter.weight.dtype
         folded = [functional.pixel_unshuffle(part.to(dtype), 2) for part in (degraded, toned, estimate)]
         return estimate, torch.cat(folded, 1).contiguous(memory_format=torch.channels_last)
+
+
+def _within(part: Tensor, margins: tuple[int, ...], fold: int) -> Tensor:
+    """A view without the margins, which are given in pixels of the photo; `part` is `fold` times smaller."""
+    top, left, bottom, right = (side // fold for side in margins)
+    return part[:, :, top : part.shape[2] - bottom, left : part.shape[3] - right]
+
+
+def _minus(margins: tuple[int, ...], others: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(one - other for one, other in zip(margins, others, strict=True))
 
 
 def thumbnail_of(degraded: Tensor) -> Tensor:

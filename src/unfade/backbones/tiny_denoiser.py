@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from unfade.backbones.tiny import SIZE_MULTIPLE, Tiny
+from unfade.backbones.tiny import NO_MARGINS, SIZE_MULTIPLE, Margins, Tiny
 from unfade.core import Condition, UnfadeError
 
 
@@ -17,13 +17,23 @@ class TinyCondition:
     Attributes:
         degraded: the photo (or the tile of it) as it came, `[B, 3, H, W]`.
         context: of the whole photo, `[B, C]`.
+        halo: pixels of surroundings that windows are cut with, 0 where nothing of a window may be left out.
+        margins: pixels at each side of the window that are its surroundings.
     """
 
     degraded: Tensor
     context: Tensor
+    halo: int = 0
+    margins: Margins = NO_MARGINS
 
     def crop(self, top: int, left: int, height: int, width: int) -> "TinyCondition":
-        return TinyCondition(self.degraded[:, :, top : top + height, left : left + width], self.context)
+        # A side on which a whole halo lies within the canvas is surroundings; at the canvas's own edge there are none.
+        bottom, right = self.degraded.shape[2] - top - height, self.degraded.shape[3] - left - width
+        at_top, at_left, at_bottom, at_right = (
+            self.halo if side else 0 for side in (top, left, bottom, right)
+        )
+        window = self.degraded[:, :, top : top + height, left : left + width]
+        return TinyCondition(window, self.context, self.halo, (at_top, at_left, at_bottom, at_right))
 
 
 class TinyDenoiser:
@@ -55,7 +65,7 @@ class TinyDenoiser:
         state = degraded if x is condition.degraded else padded(x)
         tau = torch.full((x.shape[0],), t, device=self.device)
         with torch.inference_mode():
-            predicted = self.model(state, tau, degraded, condition.context)
+            predicted = self.model(state, tau, degraded, condition.context, condition.margins)
             predicted = predicted[:, :, :height, :width].clamp_(0, 1)
             if not bool(torch.isfinite(predicted.sum())):
                 raise UnfadeError("the network's answer is not a number; try --dtype fp32")

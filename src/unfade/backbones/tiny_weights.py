@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from unfade.backbones.tiny import Tiny, TinyConfig
+from unfade.backbones.trust import Trust
 from unfade.core import ModelError
 from unfade.media.atomic import atomic_output
 
 LIMIT = 16 * 2**20
+_TRUST = "trust."
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +26,19 @@ class TinyWeights:
         model: in fp32, ready for inference.
         sha256: of the file.
         notes: what the file says about its training.
+        trust: how far its answers are followed, if that was fitted.
     """
 
     model: Tiny
     sha256: str
     notes: Mapping[str, str]
+    trust: Trust | None = None
 
 
-def save_tiny(model: Tiny, state: Mapping[str, Tensor], path: Path, notes: Mapping[str, str]) -> None:
-    """Writes the weights in bf16, atomically.
+def save_tiny(
+    model: Tiny, state: Mapping[str, Tensor], path: Path, notes: Mapping[str, str], trust: Trust | None = None
+) -> None:
+    """Writes the network's weights in bf16, and those of `trust` in fp32, atomically.
 
     Raises:
         OutputError: the file can't be written.
@@ -41,6 +47,8 @@ def save_tiny(model: Tiny, state: Mapping[str, Tensor], path: Path, notes: Mappi
     from safetensors.torch import save
 
     tensors = {name: value.detach().cpu().to(torch.bfloat16).contiguous() for name, value in state.items()}
+    if trust is not None:
+        tensors |= {_TRUST + name: value.contiguous() for name, value in trust.state_dict().items()}
     data = save(tensors, {**notes, "config": json.dumps(model.config.as_dict())})
     if len(data) > LIMIT:
         raise ModelError(f"{path} would have {len(data)} bytes, more than the {LIMIT} that are shipped")
@@ -70,10 +78,20 @@ def load_tiny(path: Path) -> TinyWeights:
             notes = dict(opened.metadata() or {})
             state = {name: opened.get_tensor(name).float() for name in opened.keys()}
         model = Tiny(TinyConfig.of(json.loads(notes.pop("config"))))
+        judged = {name: state.pop(name) for name in list(state) if name.startswith(_TRUST)}
         model.load_state_dict(state)
+        trust = _trust(model, {name.removeprefix(_TRUST): value for name, value in judged.items()})
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
         raise ModelError(
             f"{path} is damaged or not a `tiny` model; get it again or check the path"
         ) from error
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    return TinyWeights(model.eval(), sha256, notes)
+    return TinyWeights(model.eval(), sha256, notes, trust)
+
+
+def _trust(model: Tiny, state: Mapping[str, Tensor]) -> Trust | None:
+    if not state:
+        return None
+    trust = Trust(model.config.context)
+    trust.load_state_dict(state)
+    return trust.eval()

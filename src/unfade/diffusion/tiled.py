@@ -53,16 +53,16 @@ def tiled(
     pixel by pixel, a hard-mask merge of predictions commutes with them, so the walk needs no state per tile.
 
     Args:
-        denoiser: what to call on every tile.
-        tile: largest side of what a tile contributes, in pixels.
+        denoiser: what to call on every tile; it takes `[..., H, W]`, frames or latents of several frames.
+        tile: largest side of what a tile contributes, in places of the canvas (pixels, or those of latents).
         halo: surroundings each tile sees besides, a multiple of `multiple`.
         multiple: the size rule of the denoiser.
         on_tile: told (tiles done, tiles in all).
     """
 
     def whole(x: Tensor, t: float, condition: Condition) -> Tensor:
-        rows = tiles_along(x.shape[2], tile, halo, multiple)
-        columns = tiles_along(x.shape[3], tile, halo, multiple)
+        rows = tiles_along(x.shape[-2], tile, halo, multiple)
+        columns = tiles_along(x.shape[-1], tile, halo, multiple)
         if len(rows) * len(columns) == 1:
             result = denoiser(x, t, condition)
             if on_tile:
@@ -74,10 +74,10 @@ def tiled(
             for column in columns:
                 top, left = row.outer_start, column.outer_start
                 height, width = row.outer_stop - top, column.outer_stop - left
-                window = x[:, :, top : top + height, left : left + width]
+                window = x[..., top : top + height, left : left + width]
                 part = denoiser(window, t, condition.crop(top, left, height, width))
-                inner = part[:, :, row.start - top : row.stop - top, column.start - left : column.stop - left]
-                canvas[:, :, row.start : row.stop, column.start : column.stop] = inner
+                inner = part[..., row.start - top : row.stop - top, column.start - left : column.stop - left]
+                canvas[..., row.start : row.stop, column.start : column.stop] = inner
                 done += 1
                 if on_tile:
                     on_tile(done, len(rows) * len(columns))

@@ -31,6 +31,7 @@ class Shot:
         self._seen = 0
         self._last: Tensor | None = None
         self._average: Tensor | None = None
+        self._steady: Tensor | None = None
 
     def add(self, thumbnail: Tensor) -> Tensor:
         """What the shot looks like up to and with this frame, `[B, 3, h, w]` as the thumbnail itself."""
@@ -39,11 +40,18 @@ class Shot:
             self._seen = 0
         self._last = thumbnail
         self._seen += 1
-        if self._seen == 1 or self._average is None:
-            self._average = thumbnail
-        else:
-            self._average = self._average.lerp(thumbnail, max(1 / self._seen, 1 / self._memory))
+        self._average = self._followed(self._average, thumbnail)
         return self._average
+
+    def steady(self, value: Tensor) -> Tensor:
+        """The same average of something else known of the frame that was added last, asked once a frame."""
+        self._steady = self._followed(self._steady, value)
+        return self._steady
+
+    def _followed(self, average: Tensor | None, value: Tensor) -> Tensor:
+        if self._seen == 1 or average is None:
+            return value
+        return average.lerp(value, max(1 / self._seen, 1 / self._memory))
 
 
 def is_cut(before: Tensor, after: Tensor) -> bool:

@@ -1,0 +1,120 @@
+"""How far an answer of `tiny` may be followed: one share of the way for a whole photo.
+
+From the degraded photo to the answer a straight line leads past its nearest point to the truth whenever the
+answer is bolder than what could be known (how bright was the scene?). `Trust` looks at the answer as a whole and
+says how much of that way is gained with near certainty. It sees no pixels, only how much energy photo and change
+have in each octave of detail and how they go together: noise is taken away where there was detail, blur is
+answered by more of it, darkness by a change without any.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from unfade.backbones.tiny_denoiser import TinyCondition
+from unfade.core import Condition, Denoiser
+
+OCTAVES = 6
+EVIDENCE = 3 * OCTAVES + 6
+# Rows looked at together, so that a large photo's squares and halves take little room. A multiple of 2^OCTAVES.
+_ROWS = 512
+LARGEST = 1.5
+
+
+def evidence_of(degraded: Tensor, predicted: Tensor) -> Tensor:
+    """What is told of an answer, `[B, 24]`.
+
+    For each octave of detail (differences between averages over 2^k and 2^(k+1) pixels, k = 0 to 5): the logarithm
+    of the photo's energy and of the change's, and their correlation. Then the means of the photo and of the change
+    in each colour. Energies of successive averages differ by exactly the energy of the detail between them (Haar 1910).
+
+    Args:
+        degraded, predicted: `[B, 3, H, W]` in [0, 1].
+    """
+    sums = torch.zeros(len(degraded), OCTAVES + 1, 3, dtype=torch.float64)
+    for top in range(0, degraded.shape[2], _ROWS):
+        photo = degraded[:, :, top : top + _ROWS].float()
+        change = predicted[:, :, top : top + _ROWS].float() - photo
+        for octave in range(OCTAVES + 1):
+            if octave:
+                photo, change = _halved(photo), _halved(change)
+            pixels = 4.0**octave
+            for column, (one, other) in enumerate(((photo, photo), (change, change), (photo, change))):
+                sums[:, octave, column] += (
+                    pixels * torch.linalg.vecdot(one.flatten(1), other.flatten(1)).double().cpu()
+                )
+    sums /= 3 * degraded.shape[2] * degraded.shape[3]
+    detail = (sums[:, :-1] - sums[:, 1:]).float()
+    photo, change = (detail[:, :, column].clamp_min(1e-8) for column in (0, 1))
+    together = detail[:, :, 2] / torch.sqrt(photo * change)
+    means = [part.mean((2, 3)).float().cpu() for part in (degraded, predicted)]
+    change_means = means[1] - means[0]
+    return torch.cat((torch.log(photo), torch.log(change), together.clamp(-1, 1), means[0], change_means), 1)
+
+
+def _halved(part: Tensor) -> Tensor:
+    """Averages over 2 x 2 pixels; what is left over at the lower and right edge counts as if it went on."""
+    height, width = part.shape[2:]
+    if height % 2 or width % 2:
+        part = functional.pad(part, (0, width % 2, 0, height % 2), mode="replicate")
+    return functional.avg_pool2d(part, 2)
+
+
+class Trust(nn.Module):
+    """The share of the way from the degraded photo to the answer that is to be gone.
+
+    Args:
+        context: width of the network's context vector.
+        width: of the hidden layer.
+    """
+
+    def __init__(self, context: int, width: int = 64) -> None:
+        super().__init__()
+        self.context = context
+        self.layers = nn.Sequential(
+            nn.Linear(EVIDENCE + context, width),
+            nn.SiLU(),
+            nn.Linear(width, width),
+            nn.SiLU(),
+            nn.Linear(width, 1),
+        )
+        self.register_buffer("mean", torch.zeros(EVIDENCE + context))
+        self.register_buffer("scale", torch.ones(EVIDENCE + context))
+        last = self.layers[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.zeros_(last.weight)
+        nn.init.constant_(last.bias, math.log(1 / (LARGEST - 1)))
+
+    def forward(self, evidence: Tensor, context: Tensor) -> Tensor:
+        """`[B]` in (0, 1.5), 1 before any training; arguments from `evidence_of` and `Tiny.context`."""
+        seen = (torch.cat((evidence, context.to(evidence)), 1) - self.mean) / self.scale  # type: ignore[operator]
+        return LARGEST * torch.sigmoid(self.layers(seen.clamp(-5, 5)))[:, 0]
+
+
+def trusting(
+    denoiser: Denoiser, trust: Trust, steady: Callable[[Tensor], Tensor] = lambda evidence: evidence
+) -> Denoiser:
+    """The same denoiser, followed as far as its answer at the start of a walk lets one trust it.
+
+    Args:
+        denoiser: answers for whole photos at a `TinyCondition`.
+        trust: what judges its answer at time 0; all later answers of the walk are cut alike.
+        steady: what is made of the evidence first; for footage, an average over the shot.
+    """
+    share = torch.ones(1)
+
+    def whole(x: Tensor, t: float, condition: Condition) -> Tensor:
+        nonlocal share
+        if not isinstance(condition, TinyCondition):
+            raise TypeError(f"trust is put in tiny alone, not at a {type(condition).__name__}")
+        with torch.inference_mode():
+            predicted, degraded = denoiser(x, t, condition), condition.degraded
+            if t == 0:
+                share = trust(steady(evidence_of(degraded, predicted)), condition.context.cpu())
+            weight = share[:, None, None, None].to(predicted)
+            return torch.lerp(degraded, predicted, weight, out=predicted).clamp_(0, 1)
+
+    return whole

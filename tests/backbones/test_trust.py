@@ -1,0 +1,102 @@
+"""How far an answer is followed: what is told of it, and what is made of that."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from unfade.backbones.tiny import Tiny, TinyConfig, thumbnail_of
+from unfade.backbones.tiny_denoiser import TinyCondition, TinyDenoiser
+from unfade.backbones.tiny_weights import load_tiny, save_tiny
+from unfade.backbones.trust import EVIDENCE, LARGEST, OCTAVES, Trust, evidence_of, trusting
+
+SMALL = TinyConfig(widths=(8, 16, 24), blocks=(1, 1, 1), context=16, buckets=64)
+
+
+def awake(share: float) -> Trust:
+    """One that answers `share` whatever it sees."""
+    trust = Trust(SMALL.context)
+    torch.nn.init.constant_(trust.layers[-1].bias, torch.logit(torch.tensor(share / LARGEST)).item())  # type: ignore[arg-type]
+    return trust
+
+
+def haar_details(a: torch.Tensor, b: torch.Tensor) -> list[float]:
+    """Per octave, the mean of the products of Haar details, by explicit differences from enlarged averages."""
+    products = []
+    for octave in range(OCTAVES):
+        parts = []
+        for image in (a, b):
+            fine = torch.nn.functional.avg_pool2d(image, 2**octave)
+            coarse = torch.nn.functional.avg_pool2d(image, 2 ** (octave + 1))
+            parts.append(fine - coarse.repeat_interleave(2, 2).repeat_interleave(2, 3))
+        products.append(float((parts[0] * parts[1]).mean()))
+    return products
+
+
+@pytest.mark.parametrize("size", [(64, 128), (640, 64)], ids=["in one go", "in two strips"])
+def test_evidence_is_the_energy_of_haar_details(size: tuple[int, int]) -> None:
+    degraded = torch.rand(1, 3, *size)
+    predicted = (degraded + 0.1 * torch.randn(1, 3, *size)).clamp(0, 1)
+    evidence = evidence_of(degraded, predicted)
+    assert evidence.shape == (1, EVIDENCE)
+    photo, change, together = evidence[0, : 3 * OCTAVES].split(OCTAVES)
+    change_itself = predicted - degraded
+    torch.testing.assert_close(
+        photo.exp(), torch.tensor(haar_details(degraded, degraded)), rtol=1e-3, atol=1e-7
+    )
+    torch.testing.assert_close(
+        change.exp(), torch.tensor(haar_details(change_itself, change_itself)), rtol=1e-3, atol=1e-7
+    )
+    expected = torch.tensor(haar_details(degraded, change_itself))
+    torch.testing.assert_close(together * ((photo + change) / 2).exp(), expected, rtol=1e-2, atol=1e-6)
+    torch.testing.assert_close(evidence[0, 3 * OCTAVES :][:3], degraded.mean((0, 2, 3)))
+    torch.testing.assert_close(
+        evidence[0, 3 * OCTAVES :][3:], change_itself.mean((0, 2, 3)), atol=1e-6, rtol=0
+    )
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 130), (515, 9)])
+def test_evidence_of_any_size_is_finite(size: tuple[int, int]) -> None:
+    photo = torch.rand(2, 3, *size)
+    assert torch.isfinite(evidence_of(photo, photo)).all()
+
+
+def test_untrained_it_follows_all_the_way() -> None:
+    trust = Trust(SMALL.context)
+    torch.testing.assert_close(trust(torch.randn(3, EVIDENCE), torch.randn(3, 16)), torch.ones(3))
+
+
+@pytest.mark.parametrize("share", [0.25, 1.0, 1.25])
+def test_the_walk_is_cut_to_its_share(share: float) -> None:
+    torch.manual_seed(0)
+    model = Tiny(SMALL)
+    torch.nn.init.normal_(model.leave.weight, std=0.05)
+    denoiser = TinyDenoiser(model.eval(), torch.device("cpu"), torch.float32)
+    degraded = torch.rand(1, 3, 24, 40) * 0.5 + 0.25
+    condition = TinyCondition(degraded, model.context(thumbnail_of(degraded), [None]).detach())
+    answer = denoiser(degraded, 0.0, condition)
+    assert float((answer - degraded).abs().max()) > 0.01
+    cut = trusting(denoiser, awake(share))
+    torch.testing.assert_close(
+        cut(degraded, 0.0, condition), torch.lerp(degraded, answer, share).clamp(0, 1), atol=1e-5, rtol=0
+    )
+    state = torch.lerp(degraded, answer, 0.5)
+    later = denoiser(state, 0.5, condition)
+    torch.testing.assert_close(
+        cut(state, 0.5, condition), torch.lerp(degraded, later, share).clamp(0, 1), atol=1e-5, rtol=0
+    )
+
+
+def test_it_travels_with_the_weights(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, trust = Tiny(SMALL), Trust(SMALL.context)
+    for parameter in trust.parameters():
+        torch.nn.init.normal_(parameter)
+    path = tmp_path / "weights.safetensors"
+    save_tiny(model, model.state_dict(), path, {})
+    assert load_tiny(path).trust is None
+    save_tiny(model, model.state_dict(), path, {}, trust)
+    loaded = load_tiny(path).trust
+    assert loaded is not None
+    evidence, context = torch.randn(4, EVIDENCE), torch.randn(4, 16)
+    assert torch.equal(loaded(evidence, context), trust(evidence, context))
