@@ -38,6 +38,7 @@ check: $(READY)  ## style, types, architecture
 
 bench: $(READY)  ## quality and speed, into benchmarks/results/
 	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/counters.py
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/quality.py --data $(BENCH) --peers 2 --workers 2
 	$(BIN)/python benchmarks/tables.py
@@ -52,8 +53,8 @@ GPU_READY = $(if $(filter $(PYTHON),$(GPU_PYTHON)),,$(CORE))
 gpu-train: $(GPU_READY)  ## continue the shipped model on a GPU with bare PyTorch (CPU size without one)
 	PYTHONPATH=src $(GPU_PYTHON) -m unfade.recipes.tiny_gpu --photos $(PHOTOS) --output $${OUT:-runs/gpu}
 
-gpu-bench: $(GPU_READY)  ## seconds, memory and share of peak on a GPU (CPU size without one)
-	PYTHONPATH=src $(GPU_PYTHON) benchmarks/gpu.py --output $${OUT:-benchmarks/results}
+gpu-bench: $(if $(GPU_READY),$(READY))  ## seconds, memory, share of peak on a GPU (CPU size without one); WHEELS=DIR carries packages
+	PYTHONPATH=src $(GPU_PYTHON) benchmarks/gpu.py --output $${OUT:-benchmarks/results} $(if $(WHEELS),--wheels $(WHEELS))
 
 clean:
 	rm -rf $(VENV) demo .pytest_cache .ruff_cache

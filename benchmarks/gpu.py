@@ -1,22 +1,40 @@
 """`make gpu-bench`: seconds, peak memory and share of the arithmetic limit on a GPU; at CPU size without one.
 
-Measures what exists: `tiny` restoring and training. The full-size video backbones join with their adapters.
+Measures `tiny` restoring and training; Wan2.2-TI2V-5B with random weights, ours against diffusers' pipeline in the same
+run, and a LoRA step of it; CogVideoX1.5-5B in diffusers' pipeline. On a bare machine with PyTorch the packages that the
+video models need are carried as wheels: `--wheels DIR`.
 """
 
 import argparse
+import gc
 import json
 import platform
+import shlex
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from gpu_timing import GPU_LIMIT
 from unfade.backbones.tiny import Tiny, thumbnail_of
+from wheels import use_wheels
 
-# Dense bf16 matrix products measured on the machine that is lent, in FLOP/s.
-GPU_LIMIT = 790e12
+PARTS = ("tiny", "wan", "train", "cogvideox")
+Report = Callable[[dict[str, Any]], None]
+
+
+def commit() -> dict[str, Any]:
+    """The commit that is measured, None on a machine without git's data."""
+    try:
+        words = ["git", "rev-parse", "--verify", "HEAD"]
+        done = subprocess.run(words, cwd=Path(__file__).parent, capture_output=True, text=True)
+    except OSError:
+        return {"commit": None}
+    return {"commit": done.stdout.strip() if done.returncode == 0 else None}
 
 
 def flops_per_pixel(model: Tiny) -> float:
@@ -96,23 +114,70 @@ def measure(device: torch.device) -> list[dict[str, Any]]:
     return rows
 
 
+def measure_models(device: torch.device, parts: Sequence[str], report: Report) -> None:
+    """The video models, one after the other, each alone in memory."""
+    from gpu_cogvideox import measure_cogvideox
+    from gpu_training import measure_training
+    from gpu_wan import FULL, TINY, measure_wan
+
+    full = device.type == "cuda"
+    scale = FULL if full else TINY
+    works: dict[str, Callable[[], None]] = {
+        "wan": lambda: measure_wan(device, scale, report),
+        "train": lambda: measure_training(device, scale, report),
+        "cogvideox": lambda: measure_cogvideox(device, full, report),
+    }
+    for name, work in works.items():
+        if name not in parts:
+            continue
+        try:
+            work()
+        except torch.OutOfMemoryError as error:
+            report({"phase": name, "skipped": f"out of memory: {str(error).splitlines()[0]}"})
+        except ImportError as error:
+            report({"phase": name, "skipped": f"{error}; carry its wheel and name the folder by --wheels"})
+        gc.collect()
+        if full:
+            torch.cuda.empty_cache()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument(
+        "--wheels", type=Path, help="a folder of wheels that this machine lacks (diffusers, ...)"
+    )
+    parser.add_argument("--parts", nargs="*", default=PARTS, choices=PARTS, help="what to measure")
     options = parser.parse_args()
+    carried = use_wheels(options.wheels) if options.wheels else []
     gpu = torch.cuda.is_available()
     device = torch.device("cuda" if gpu else "cpu")
-    result = {
+    options.output.mkdir(parents=True, exist_ok=True)
+    target = options.output / ("gpu.json" if gpu else "gpu-at-cpu-size.json")
+    result: dict[str, Any] = {
         "device": torch.cuda.get_device_name()
         if gpu
         else f"{platform.processor() or 'cpu'}: no GPU here, small sizes",
         "torch": torch.__version__,
-        "rows": measure(device),
+        "command": shlex.join(["python", *sys.argv]),
+        **commit(),
+        "wheels": carried,
+        "rows": [],
     }
-    options.output.mkdir(parents=True, exist_ok=True)
-    target = options.output / ("gpu.json" if gpu else "gpu-at-cpu-size.json")
-    target.write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result, indent=2))
+
+    def report(row: dict[str, Any]) -> None:
+        # Written after every row, so that a run that is cut off leaves what it found.
+        print(json.dumps(row), flush=True)
+        result["rows"].append(row)
+        target.write_text(json.dumps(result, indent=2) + "\n")
+
+    if not gpu:
+        print("no GPU here: small models, whose figures say nothing about the full-size ones", flush=True)
+    if "tiny" in options.parts:
+        for row in measure(device):
+            report({"model": "tiny", **row})
+    measure_models(device, options.parts, lambda row: report({"model": "video", **row}))
+    print(f"written: {target}")
 
 
 if __name__ == "__main__":

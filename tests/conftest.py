@@ -38,6 +38,31 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
+def wan_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole model in diffusers' layout, as small as it gets: Wan with random weights, text encoder, tokenizer."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
+
+    from unfade.backbones.wan import build_wan
+    from unfade.backbones.wan_config import SMALL
+    from unfade.backbones.wan_folder import save_wan
+
+    folder = tmp_path_factory.mktemp("models") / "small"
+    torch.manual_seed(11)
+    save_wan(build_wan(SMALL), folder)
+    tokenizer = Tokenizer(
+        models.WordLevel({"<pad>": 0, "</s>": 1, "<unk>": 2, "restoration": 3}, unk_token="<unk>")
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+    ).save_pretrained(folder / "tokenizer")
+    config = UMT5Config(vocab_size=4, d_model=24, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+    UMT5EncoderModel(config).save_pretrained(folder / "text_encoder")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def stock_pipeline() -> Callable[[Any], Any]:
     """diffusers' own image-to-video pipeline around the parts of a `Wan`, without its text encoder."""
 

@@ -100,3 +100,16 @@ def test_it_travels_with_the_weights(tmp_path: Path) -> None:
     assert loaded is not None
     evidence, context = torch.randn(4, EVIDENCE), torch.randn(4, 16)
     assert torch.equal(loaded(evidence, context), trust(evidence, context))
+
+
+def test_strength_moves_the_result_along_the_way() -> None:
+    torch.manual_seed(0)
+    model = Tiny(SMALL)
+    torch.nn.init.normal_(model.leave.weight, std=0.05)
+    denoiser = TinyDenoiser(model.eval(), torch.device("cpu"), torch.float32)
+    degraded = torch.rand(1, 3, 24, 40) * 0.5 + 0.25
+    condition = TinyCondition(degraded, model.context(thumbnail_of(degraded), [None]).detach())
+    answer = denoiser(degraded, 0.0, condition)
+    for trust, share in ((None, 1.0), (awake(0.8), 0.8)):
+        half = trusting(denoiser, trust, strength=0.5)(degraded, 0.0, condition)
+        torch.testing.assert_close(half, torch.lerp(degraded, answer, 0.5 * share), atol=1e-5, rtol=0)

@@ -1,5 +1,7 @@
 """The transformer's side: times for each token, and the published model on the meta device."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from torch import Tensor
@@ -7,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from unfade.backbones.wan import Wan, build_wan
 from unfade.backbones.wan_config import SMALL, TI2V_5B, WAN_TI2V_5B, WanConfig
-from unfade.backbones.wan_denoiser import WanCondition, token_times
+from unfade.backbones.wan_denoiser import WanCondition, WanDenoiser, token_times
 from unfade.diffusion.guidance import Contrast, guided
 
 
@@ -62,6 +64,83 @@ def test_times_follow_the_patch() -> None:
     assert token_times(torch.zeros(1, 8, 2, 2, 2), (1, 1, 1), 9.0).tolist() == [[0.0] * 4 + [9.0] * 4]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("frames", [1, 2, 3])
+def test_two_embedded_times_give_what_one_for_each_token_gives(dtype: torch.dtype, frames: int) -> None:
+    torch.manual_seed(0)
+    wan = build_wan(SMALL, dtype=dtype)
+    plain = type(wan.denoiser.model)(**SMALL.transformer).eval()
+    plain.load_state_dict(wan.denoiser.model.state_dict(), assign=True)
+    x = torch.randn(2, 8, frames, 4, 6)
+    condition = WanCondition(torch.randn(2, 8, 1, 4, 6), torch.randn(2, 5, 24))
+    given = condition.pinned(x).to(dtype), token_times(x, (1, 2, 2), 640), condition.text.to(dtype)
+    with torch.no_grad():
+        theirs = plain(*given, return_dict=False)[0]
+        asked_plainly = wan.denoiser.model(*given, return_dict=False)[0]
+    assert torch.equal(theirs, asked_plainly)
+    exact = {"atol": 1e-6, "rtol": 1e-5} if dtype == torch.float32 else {"atol": 0.02, "rtol": 0.02}
+    torch.testing.assert_close(wan.denoiser(x, 640, condition), theirs, **exact)
+    with wan.denoiser.remembering():
+        first, again = (wan.denoiser(x, 640, condition) for _ in range(2))
+    assert torch.equal(first, wan.denoiser(x, 640, condition))
+    assert torch.equal(again, first)
+
+
+def test_what_two_times_and_a_known_prompt_save_is_counted() -> None:
+    wan = build_wan(SMALL, "meta")
+    latents = torch.empty(1, *SMALL.latent_shape(9, 64, 96), device="meta")
+    condition = WanCondition(latents[:, :, :1], torch.empty(1, 12, 24, device="meta"))
+    with wan.denoiser.remembering():
+        for remembered in (False, True):
+            with FlopCounterMode(display=False) as counted:
+                wan.denoiser(latents, 500, condition)
+            cost = SMALL.forward_flops(SMALL.tokens(9, 64, 96), 12, times=2, remembered=remembered)
+            assert counted.get_total_flops() == cost
+
+
+def test_prompts_are_remembered_apart_and_only_as_long_as_said() -> None:
+    torch.manual_seed(0)
+    wan = build_wan(SMALL)
+    projected: list[int] = []
+    hook = wan.denoiser.model.blocks[1].attn2.to_k.register_forward_hook(lambda *_: projected.append(1))
+    first, x = torch.randn(1, 8, 1, 4, 4), torch.randn(1, 8, 2, 4, 4)
+    one, two = (WanCondition(first, torch.randn(1, 5, 24)) for _ in range(2))
+    alone = [wan.denoiser(x, 300, condition) for condition in (one, two)]
+    assert len(projected) == 2
+    with wan.denoiser.remembering():
+        for _ in range(3):
+            for condition, expected in zip((one, two), alone, strict=True):
+                assert torch.equal(wan.denoiser(x, 300, condition), expected)
+        window = one.crop(0, 0, 2, 4)
+        wan.denoiser(x[..., :2, :], 300, window)
+    assert len(projected) == 4
+    torch.nn.init.zeros_(wan.denoiser.model.blocks[1].attn2.to_k.weight)
+    assert not torch.equal(wan.denoiser(x, 300, one), alone[0])
+    assert len(projected) == 5
+    hook.remove()
+
+
+def test_what_learns_goes_diffusers_own_way() -> None:
+    torch.manual_seed(0)
+    model = build_wan(SMALL).denoiser.model.requires_grad_(True)
+    x, text = torch.randn(1, 8, 2, 4, 4), torch.randn(1, 5, 24)
+    model(x, token_times(x, (1, 2, 2), 300), text, return_dict=False)[0].square().mean().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_a_copy_is_a_model_of_its_own() -> None:
+    torch.manual_seed(0)
+    wan = build_wan(SMALL)
+    condition = WanCondition(torch.randn(1, 8, 1, 4, 4), torch.randn(1, 5, 24))
+    x = torch.randn(1, 8, 2, 4, 4)
+    before = wan.denoiser(x, 300, condition)
+    copied = WanDenoiser(deepcopy(wan.denoiser.model))
+    assert torch.equal(copied(x, 300, condition), before)
+    for parameter in wan.denoiser.model.blocks.parameters():
+        torch.nn.init.zeros_(parameter)
+    assert torch.equal(copied(x, 300, condition), before)
+
+
 def test_the_published_model_has_five_billion_parameters(full: Wan) -> None:
     count = sum(parameter.numel() for parameter in full.denoiser.model.parameters())
     assert count == WAN_TI2V_5B.parameters
@@ -95,8 +174,8 @@ def test_costs_are_those_of_the_table(
     assert full.config.forward_flops(tokens) / 1e12 == pytest.approx(forward, rel=0.01)
     latents = torch.empty(1, *shape, device="meta")
     condition = WanCondition(latents[:, :, :1], torch.empty(1, 512, 4096, device="meta"))
-    with FlopCounterMode(display=False) as counted:
-        full.denoiser(latents, 500, condition)
+    with FlopCounterMode(display=False) as counted, torch.no_grad():
+        full.denoiser.model(latents, token_times(latents, (1, 2, 2), 500), condition.text)
     assert counted.get_total_flops() == full.config.forward_flops(tokens)
     with FlopCounterMode(display=False) as counted:
         assert sum(chunk.shape[2] for chunk in full.vae.decode(latents)) == frames

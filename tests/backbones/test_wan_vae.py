@@ -1,10 +1,15 @@
 """The VAE: causal, normalised by its own configuration, decoded chunk by chunk to the same pixels."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 
+from unfade.backbones import wan_vae_tiles
 from unfade.backbones.wan import Wan, build_wan
 from unfade.backbones.wan_config import SMALL, WanConfig
+from unfade.backbones.wan_vae import WanVae
+from unfade.backbones.wan_vae_tiles import decode_in_tiles, reach, tile_grid
 
 # Wan2.1's build: no residual shortcuts, no folding of pixels, stride 8.
 OLDER = WanConfig(
@@ -44,6 +49,44 @@ def test_chunks_are_what_the_model_decodes_at_once(wan: Wan, count: int) -> None
     with torch.no_grad():
         whole = wan.vae.model.decode(wan.vae.denormalised(latents)).sample
     assert torch.equal(torch.cat(chunks, dim=2), whole * 0.5 + 0.5)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_tiles_leave_no_trace(wan: Wan, count: int) -> None:
+    """More than one tile in both directions, and the middle ones end in no border of the canvas."""
+    z = wan.config.latent_shape(5, 32, 32)[0]
+    latents = torch.randn(1, z, count, 5, 13)
+    whole = torch.cat(list(wan.vae.decode(latents)), dim=2)
+    tiled = WanVae(wan.vae.model)
+    tiled.tile = 3 * wan.config.vae["scale_factor_spatial"]
+    rows, columns = tile_grid(wan.vae.model, 5, 13, tiled.tile)
+    assert (len(rows), len(columns)) == (2, 5)
+    assert 0 < columns[2].outer_start and columns[2].outer_stop < columns[-1].stop
+    chunks = list(tiled.decode(latents))
+    assert tiled.frames_decoded == 4 * count - 3
+    torch.testing.assert_close(torch.cat(chunks, dim=2), whole, atol=2e-5, rtol=0)
+
+
+def test_tiles_look_just_as_far_as_they_must(wan: Wan, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = deepcopy(wan.vae.model).double()
+    far = reach(model)
+    z = torch.randn(1, wan.config.vae["z_dim"], 1, 2, 20, dtype=torch.float64)
+    with torch.inference_mode():
+        whole = model.decode(z).sample
+        tiled = decode_in_tiles(model, z, 10 * wan.config.vae["scale_factor_spatial"])
+        assert float((tiled - whole).abs().max()) < 1e-9
+        monkeypatch.setattr(wan_vae_tiles, "reach", lambda model: far - 1)
+        short = decode_in_tiles(model, z, 10 * wan.config.vae["scale_factor_spatial"])
+        assert float((short - whole).abs().max()) > 1e-6
+
+
+def test_a_canvas_no_larger_than_a_tile_is_decoded_whole(wan: Wan) -> None:
+    z, _, height, width = wan.config.latent_shape(5, 64, 96)
+    latents = torch.randn(1, z, 2, height, width)
+    tiled = WanVae(wan.vae.model)
+    tiled.tile = 96
+    for one, other in zip(tiled.decode(latents), wan.vae.decode(latents), strict=True):
+        assert torch.equal(one, other)
 
 
 def test_two_decodings_at_once_do_not_meet(wan: Wan) -> None:

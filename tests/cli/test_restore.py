@@ -280,13 +280,14 @@ def test_json_is_one_object_per_file(restore, make_photo, tmp_path):
     assert set(rows) == {"done", "failed"}
     for row in rows.values():
         assert list(row) == KEYS
-        assert list(row["outputs"]) == ["film", "sheet", "frames"]
+        assert list(row["outputs"]) == ["film", "sheet", "frames", "confidence"]
         assert row["settings"]["frames"] == 2 and row["settings"]["steps"] == 1
         assert list(row["settings"]) == SETTINGS
         assert row["settings"]["output_format"] == "png" and row["settings"]["strip_metadata"] is False
     done, failed = rows["done"], rows["failed"]
     assert done["input"] == str(good) and done["output"] == str(tmp_path / "out/good.png")
-    assert done["outputs"] == {"film": str(tmp_path / "out/good.mp4"), "sheet": None, "frames": None}
+    films = {"film": str(tmp_path / "out/good.mp4"), "sheet": None, "frames": None, "confidence": None}
+    assert done["outputs"] == films
     assert done["seconds"] > 0 and done["peak_memory_mb"] > 1 and done["megapixels"] == 0.003
     assert done["error"] is None
     assert done["settings"]["device"] in ("cpu", "cuda", "mps") and failed["settings"]["device"] == "auto"

@@ -7,7 +7,7 @@ import pytest
 from unfade.degrade import FOUNDIR, SINGLE
 from unfade.degrade.composition import UNSEEN
 from unfade.prompts import goal_sentence
-from unfade.prompts.goals import PHRASES
+from unfade.prompts.goals import KEPT, PHRASES
 
 
 def test_every_trained_degradation_has_words_and_the_unseen_has_none() -> None:
@@ -32,3 +32,11 @@ def test_without_a_known_goal_everything_is_asked_for() -> None:
 
 def test_the_same_dice_say_the_same() -> None:
     assert goal_sentence(("rain",), random.Random(4)) == goal_sentence(("rain",), random.Random(4))
+
+
+def test_what_stays_is_sometimes_said() -> None:
+    sentences = [goal_sentence(("lowlight",), random.Random(seed), ("noise",)) for seed in range(60)]
+    said = [any(phrase in sentence for phrase in KEPT["noise"]) for sentence in sentences]
+    assert 15 < sum(said) < 45
+    assert all(any(phrase in sentence for phrase in PHRASES["lowlight"]) for sentence in sentences)
+    assert set(KEPT) == set(PHRASES)

@@ -1,5 +1,6 @@
 """The engine around a small network of the real class: sizes, tiles, steps, frames, provenance."""
 
+import math
 import weakref
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from unfade import load
+from unfade.backbones.doubt import Doubt
 from unfade.backbones.tiny import Tiny, TinyConfig
 from unfade.backbones.tiny_weights import TinyWeights, save_tiny
 from unfade.core import Clip, InputError, ModelError, Plan, UsageError
@@ -14,11 +16,13 @@ from unfade.media.images import read_image
 from unfade.restore.device import choose_device, choose_dtype, has_fast_bf16
 from unfade.restore.engine import PixelRestorer
 
+SMALL = TinyConfig(widths=(8, 16, 24), blocks=(1, 1, 1), context=16, buckets=64)
+
 
 @pytest.fixture(scope="module")
 def restorer() -> PixelRestorer:
     torch.manual_seed(0)
-    model = Tiny(TinyConfig(widths=(8, 16, 24), blocks=(1, 1, 1), context=16, buckets=64))
+    model = Tiny(SMALL)
     for parameter in model.parameters():
         if not parameter.any():
             torch.nn.init.normal_(parameter, std=0.02)
@@ -128,7 +132,7 @@ def test_models_load_by_name_or_file(tmp_path: Path) -> None:
         load("giant")
     with pytest.raises(ModelError, match="no model file"):
         load(tmp_path / "absent.safetensors")
-    model = Tiny(TinyConfig(widths=(8, 16, 24), blocks=(1, 1, 1), context=16, buckets=64))
+    model = Tiny(SMALL)
     save_tiny(model, model.state_dict(), tmp_path / "mine.safetensors", {})
     assert load(tmp_path / "mine.safetensors").restore(photo(8, 8)).provenance["model"] == "mine.safetensors"
 
@@ -271,3 +275,31 @@ def test_provenance_can_be_told_before_any_work(restorer: PixelRestorer) -> None
     told = restorer.provenance(60, 100, " sharpen ", plan)
     assert told == restorer.restore(photo(60, 100), "sharpen", plan).provenance
     assert told["tile"] == "96" and told["prompt"] == "sharpen"
+
+
+def test_confidence_is_a_map_where_errors_can_be_told() -> None:
+    torch.manual_seed(0)
+    model = Tiny(SMALL)
+    sure = PixelRestorer("small", TinyWeights(model.eval(), "0" * 64, {}, doubt=Doubt(SMALL.context).eval()))
+    clip = photo(40, 52)
+    assert sure.restore(clip).confidence is None
+    told = sure.restore(clip, confidence=True).confidence
+    assert told is not None and told.shape == (1, 1, 40, 52)
+    torch.testing.assert_close(told, torch.full_like(told, 1 - 2 * math.exp(-4)))
+
+
+def test_confidence_is_refused_where_errors_can_not_be_told(restorer: PixelRestorer) -> None:
+    with pytest.raises(UsageError, match="how sure"):
+        restorer.restore(photo(40, 52), confidence=True)
+
+
+def test_words_of_strength_and_unknown_wishes(restorer: PixelRestorer) -> None:
+    clip = photo(40, 52)
+    blind = restorer.restore(clip)
+    vague = restorer.restore(clip, "hello world")
+    assert torch.equal(vague.result.frames, blind.result.frames)
+    assert vague.provenance["understood"].startswith("no ") and blind.provenance["understood"] == "yes"
+    full, half = (restorer.restore(clip, prompt) for prompt in ("brighten it", "slightly brighten it"))
+    assert half.provenance["strength"] == "0.5"
+    expected = torch.lerp(clip.frames, full.result.frames, 0.5)
+    torch.testing.assert_close(half.result.frames, expected, atol=0.01, rtol=0)

@@ -11,11 +11,12 @@ import torch
 from unfade.backbones.tiny import TinyConfig
 from unfade.backbones.tiny_weights import load_tiny
 from unfade.core import InputError, UsageError
+from unfade.degrade import UNSEEN
 from unfade.recipes.run_tiny import run_tiny
 from unfade.recipes.tiny import RECIPES
 from unfade.training.optimizer import orthogonalised, split_parameters
 from unfade.training.photos import Photos, load_photos, pack
-from unfade.training.samples import SampleRule, draw_sample
+from unfade.training.samples import SampleRule, draw_mixture, draw_sample
 from unfade.training.tiny import TinyRun, TinyTrainer, overshoot, relative_error
 
 SMALL = TinyConfig(widths=(8, 16, 24), blocks=(1, 1, 1), context=16, buckets=64)
@@ -232,3 +233,31 @@ def test_the_log_of_a_resumed_run_repeats_nothing(photos: Photos, tmp_path: Path
     trainer.run(until=9)
     steps = [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert steps == [6, 9]
+
+
+def test_what_is_not_asked_for_stays_in_the_target(examples: Path) -> None:
+    photos = load_photos([examples])
+    rule = SampleRule(crop=48, batch=8, together=2, partial=1.0)
+    sample = draw_sample(photos, rule, random.Random(3), torch.Generator().manual_seed(3))
+    plain = draw_sample(
+        photos,
+        SampleRule(crop=48, batch=8, together=2, partial=0),
+        random.Random(3),
+        torch.Generator().manual_seed(3),
+    )
+    assert all(sample.prompts) and None in plain.prompts
+    assert float((sample.degraded - sample.clean).abs().mean()) > 0.005
+
+
+def test_a_mixture_is_asked_to_go_in_part_or_not_at_all() -> None:
+    dice = random.Random(0)
+    absent = 0
+    for _ in range(300):
+        kinds, asked = draw_mixture(dice)
+        assert len(kinds) > 1 and asked and not UNSEEN.intersection(asked)
+        if set(asked) <= set(kinds):
+            assert len(asked) < len(kinds)
+        else:
+            absent += 1
+            assert not set(asked) & set(kinds)
+    assert 20 < absent < 80

@@ -2,6 +2,9 @@
 
 from unfade.backbones.info import BackboneInfo
 from unfade.backbones.tiny import SIZE_MULTIPLE, TinyConfig
+from unfade.backbones.wan_config import TI2V_5B as _TI2V_5B
+from unfade.backbones.wan_config import WAN_TI2V_5B, WanConfig
+from unfade.backbones.wan_family import T2V_1_3B, T2V_14B, WAN_T2V_1_3B, WAN_T2V_14B
 
 CATALOG: dict[str, BackboneInfo] = {
     "tiny": BackboneInfo(
@@ -14,4 +17,25 @@ CATALOG: dict[str, BackboneInfo] = {
         licence="Apache-2.0; trained on photos for research use (see the model card)",
         weights="weights/tiny.safetensors",
     ),
+    WAN_TI2V_5B.name: WAN_TI2V_5B,
+    WAN_T2V_1_3B.name: WAN_T2V_1_3B,
+    WAN_T2V_14B.name: WAN_T2V_14B,
 }
+
+# What the folders of the catalog's video models say about themselves, for those who haven't downloaded them.
+CONFIGS: dict[str, WanConfig] = {
+    WAN_TI2V_5B.name: _TI2V_5B,
+    WAN_T2V_1_3B.name: T2V_1_3B,
+    WAN_T2V_14B.name: T2V_14B,
+}
+
+
+def find(name: str) -> BackboneInfo | None:
+    """The backbone of that name, alias or hub id, however it is spelt; None if there is none."""
+    wanted = name.lower()
+    for info in CATALOG.values():
+        if wanted in (info.name, *info.aliases) or (
+            info.space == "latents" and wanted == info.weights.lower()
+        ):
+            return info
+    return None

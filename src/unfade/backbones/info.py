@@ -14,9 +14,13 @@ class BackboneInfo:
         size_multiple: sides are padded to its multiples inside and cropped back.
         frame_rule: (a, b): legal frame counts are a k + b.
         halo: pixels of surroundings a tile needs.
-        parameters: how many.
+        parameters: how many, of the network that is evaluated step by step.
         licence: of the weights.
-        weights: file inside the package, or a hub id.
+        weights: file inside the package, or a hub id ("owner/name").
+        space: where the denoiser works: on pixels, or on the latents of a VAE.
+        steps: evaluations of the denoiser where a plan names none.
+        aliases: other names for the same.
+        advice: what to know before using it, as a sentence; empty if nothing.
     """
 
     name: str
@@ -27,3 +31,7 @@ class BackboneInfo:
     parameters: int
     licence: str
     weights: str
+    space: Literal["pixels", "latents"] = "pixels"
+    steps: int = 1
+    aliases: tuple[str, ...] = ()
+    advice: str = ""

@@ -5,10 +5,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from unfade.backbones.doubt import Doubt
 from unfade.backbones.tiny import Tiny, TinyConfig
 from unfade.backbones.trust import Trust
 from unfade.core import ModelError
@@ -16,6 +18,8 @@ from unfade.media.atomic import atomic_output
 
 LIMIT = 16 * 2**20
 _TRUST = "trust."
+_DOUBT = "doubt."
+_Judge = TypeVar("_Judge", bound=nn.Module)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,18 +31,25 @@ class TinyWeights:
         sha256: of the file.
         notes: what the file says about its training.
         trust: how far its answers are followed, if that was fitted.
+        doubt: how far its results are expected to be from the truth, if that was fitted.
     """
 
     model: Tiny
     sha256: str
     notes: Mapping[str, str]
     trust: Trust | None = None
+    doubt: Doubt | None = None
 
 
 def save_tiny(
-    model: Tiny, state: Mapping[str, Tensor], path: Path, notes: Mapping[str, str], trust: Trust | None = None
+    model: Tiny,
+    state: Mapping[str, Tensor],
+    path: Path,
+    notes: Mapping[str, str],
+    trust: Trust | None = None,
+    doubt: Doubt | None = None,
 ) -> None:
-    """Writes the network's weights in bf16, and those of `trust` in fp32, atomically.
+    """Writes the network's weights in bf16, and those of what judges it in fp32, atomically.
 
     Raises:
         OutputError: the file can't be written.
@@ -47,8 +58,9 @@ def save_tiny(
     from safetensors.torch import save
 
     tensors = {name: value.detach().cpu().to(torch.bfloat16).contiguous() for name, value in state.items()}
-    if trust is not None:
-        tensors |= {_TRUST + name: value.contiguous() for name, value in trust.state_dict().items()}
+    for prefix, judge in ((_TRUST, trust), (_DOUBT, doubt)):
+        if judge is not None:
+            tensors |= {prefix + name: value.contiguous() for name, value in judge.state_dict().items()}
     data = save(tensors, {**notes, "config": json.dumps(model.config.as_dict())})
     if len(data) > LIMIT:
         raise ModelError(f"{path} would have {len(data)} bytes, more than the {LIMIT} that are shipped")
@@ -78,20 +90,21 @@ def load_tiny(path: Path) -> TinyWeights:
             notes = dict(opened.metadata() or {})
             state = {name: opened.get_tensor(name).float() for name in opened.keys()}
         model = Tiny(TinyConfig.of(json.loads(notes.pop("config"))))
-        judged = {name: state.pop(name) for name in list(state) if name.startswith(_TRUST)}
+        trust = _judge(Trust(model.config.context), state, _TRUST)
+        doubt = _judge(Doubt(model.config.context), state, _DOUBT)
         model.load_state_dict(state)
-        trust = _trust(model, {name.removeprefix(_TRUST): value for name, value in judged.items()})
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
         raise ModelError(
             f"{path} is damaged or not a `tiny` model; get it again or check the path"
         ) from error
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    return TinyWeights(model.eval(), sha256, notes, trust)
+    return TinyWeights(model.eval(), sha256, notes, trust, doubt)
 
 
-def _trust(model: Tiny, state: Mapping[str, Tensor]) -> Trust | None:
-    if not state:
+def _judge(judge: _Judge, state: dict[str, Tensor], prefix: str) -> _Judge | None:
+    """The judge with its weights, which are taken out of the file's; None where there are none."""
+    own = {name.removeprefix(prefix): state.pop(name) for name in list(state) if name.startswith(prefix)}
+    if not own:
         return None
-    trust = Trust(model.config.context)
-    trust.load_state_dict(state)
-    return trust.eval()
+    judge.load_state_dict(own)
+    return judge.eval()

@@ -95,16 +95,21 @@ class Trust(nn.Module):
 
 
 def trusting(
-    denoiser: Denoiser, trust: Trust, steady: Callable[[Tensor], Tensor] = lambda evidence: evidence
+    denoiser: Denoiser,
+    trust: Trust | None,
+    strength: float = 1.0,
+    steady: Callable[[Tensor], Tensor] = lambda evidence: evidence,
 ) -> Denoiser:
     """The same denoiser, followed as far as its answer at the start of a walk lets one trust it.
 
     Args:
         denoiser: answers for whole photos at a `TinyCondition`.
-        trust: what judges its answer at time 0; all later answers of the walk are cut alike.
+        trust: what judges its answer at time 0; all later answers of the walk are cut alike. None to follow all the
+            way.
+        strength: factor on the share of the way that is gone, as a user asks for.
         steady: what is made of the evidence first; for footage, an average over the shot.
     """
-    share = torch.ones(1)
+    share = torch.full((1,), strength)
 
     def whole(x: Tensor, t: float, condition: Condition) -> Tensor:
         nonlocal share
@@ -112,8 +117,8 @@ def trusting(
             raise TypeError(f"trust is put in tiny alone, not at a {type(condition).__name__}")
         with torch.inference_mode():
             predicted, degraded = denoiser(x, t, condition), condition.degraded
-            if t == 0:
-                share = trust(steady(evidence_of(degraded, predicted)), condition.context.cpu())
+            if t == 0 and trust is not None:
+                share = strength * trust(steady(evidence_of(degraded, predicted)), condition.context.cpu())
             weight = share[:, None, None, None].to(predicted)
             return torch.lerp(degraded, predicted, weight, out=predicted).clamp_(0, 1)
 

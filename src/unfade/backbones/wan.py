@@ -1,6 +1,7 @@
 """A whole Wan model: transformer, VAE and the rules both follow, from a configuration or from loaded parts."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -53,12 +54,40 @@ class Wan:
         return self
 
 
-def build_wan(config: WanConfig, device: torch.device | str = "cpu") -> Wan:
-    """A model with random weights in fp32; on the meta device it takes no memory and has every shape."""
+def build_wan(
+    config: WanConfig,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    vae_dtype: torch.dtype = torch.float32,
+) -> Wan:
+    """A model with random weights; on the meta device it takes no memory and has every shape.
+
+    Args:
+        config: of the model.
+        device: where it is made, without a copy elsewhere.
+        dtype: of the transformer; what diffusers keeps in fp32 when it loads weights is fp32.
+        vae_dtype: of the VAE.
+    """
     from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
     from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 
     with torch.device(device):
-        transformer = WanTransformer3DModel(**config.transformer)
-        vae = AutoencoderKLWan(**config.vae)
+        with _default_dtype(dtype):
+            transformer = WanTransformer3DModel(**config.transformer)
+        with _default_dtype(vae_dtype):
+            vae = AutoencoderKLWan(**config.vae)
+    kept = set(WanTransformer3DModel._keep_in_fp32_modules or ())
+    for name, parameter in transformer.named_parameters():
+        if kept.intersection(name.split(".")):
+            parameter.data = parameter.data.float()
     return Wan.of(transformer, vae, config.scheduler, {"weights": "random"})
+
+
+@contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)

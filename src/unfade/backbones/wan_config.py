@@ -72,10 +72,18 @@ class WanConfig:
         latent = self.latent_shape(frames, height, width)[1:]
         return math.prod(side // size for side, size in zip(latent, patch, strict=True))
 
-    def forward_flops(self, tokens: int, text_tokens: int = 512) -> float:
+    def forward_flops(
+        self, tokens: int, text_tokens: int = 512, times: int | None = None, remembered: bool = False
+    ) -> float:
         """Floating point operations of one evaluation for one sample: two for each multiplication and addition.
 
-        Counts matrix products only (linear layers, patches, attention), with one embedded time for each token.
+        Counts matrix products only (linear layers, patches, attention).
+
+        Args:
+            tokens: of the clip.
+            text_tokens: of the prompt.
+            times: how many are embedded; one for each token unless told otherwise, as in diffusers.
+            remembered: whether the prompt's embedding, keys and values are known already.
         """
         c = self.transformer
         dim = c["num_attention_heads"] * c["attention_head_dim"]
@@ -84,11 +92,12 @@ class WanConfig:
             6 * dim * dim + 2 * dim * c["ffn_dim"]
         ) * tokens  # q k v o, q o of the text's, two of the FFN
         attention = 2 * dim * tokens * (tokens + text_tokens)
-        text = 2 * dim * dim * text_tokens
-        times = (c["freq_dim"] * dim + dim * dim + 6 * dim * dim) * tokens
+        asked = 0 if remembered else text_tokens
+        text = 2 * dim * dim * asked
+        embedding = (c["freq_dim"] * dim + dim * dim + 6 * dim * dim) * (tokens if times is None else times)
         ends = (c["in_channels"] + c["out_channels"]) * volume * dim * tokens
-        sentence = (c["text_dim"] * dim + dim * dim) * text_tokens
-        return 2.0 * (c["num_layers"] * (linear + attention + text) + times + ends + sentence)
+        sentence = (c["text_dim"] * dim + dim * dim) * asked
+        return 2.0 * (c["num_layers"] * (linear + attention + text) + embedding + ends + sentence)
 
 
 # Statistics of the published VAE's latents, channel by channel.
@@ -155,6 +164,10 @@ WAN_TI2V_5B = BackboneInfo(
     parameters=4_999_787_712,
     licence="Apache-2.0",
     weights="Wan-AI/Wan2.2-TI2V-5B-Diffusers",
+    space="latents",
+    steps=50,
+    aliases=("vbridge",),
+    advice="It generates video and restores nothing by itself: train an adapter first (unfade train vbridge).",
 )
 
 # The same build, thousands of times smaller: for tests and for trying a chain of commands on any CPU.

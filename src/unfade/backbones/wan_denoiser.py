@@ -1,11 +1,14 @@
 """Wan's transformer behind the denoiser contract, with a clean first latent."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from unfade.backbones.wan_forward import KEY, PromptMemory, TwoTimes, prepare
 from unfade.core import Condition
 
 if TYPE_CHECKING:
@@ -52,11 +55,28 @@ class WanDenoiser:
     Attributes:
         model: diffusers' `WanTransformer3DModel`.
         calls: how often the transformer was evaluated so far.
+        before: called before each evaluation; a memory plan brings the weights in with it.
     """
 
     def __init__(self, model: "WanTransformer3DModel") -> None:
         self.model = model.eval().requires_grad_(False)
         self.calls = 0
+        self.before: Callable[[], None] | None = None
+        self._memories: dict[int, tuple[Tensor, PromptMemory]] | None = None
+        prepare(model)
+
+    @contextmanager
+    def remembering(self) -> Iterator[None]:
+        """While it lasts, what a prompt alone decides (keys and values of its tokens) is computed once.
+
+        For the steps of one sampling: weights, adapters and embeddings must not change meanwhile.
+        """
+        outer = self._memories
+        self._memories = {} if outer is None else outer
+        try:
+            yield
+        finally:
+            self._memories = outer
 
     def __call__(self, x: Tensor, t: float, condition: Condition) -> Tensor:
         """The prediction for `x` `[B, z, k, h, w]` at diffusion time `t` in [0, 1000].
@@ -65,11 +85,22 @@ class WanDenoiser:
         """
         if not isinstance(condition, WanCondition):
             raise TypeError(f"Wan needs a WanCondition, not {type(condition).__name__}")
+        if self.before:
+            self.before()
         self.calls += 1
+        times = token_times(x, self.model.config["patch_size"], t)
+        clean = times.shape[1] // (x.shape[2] // self.model.config["patch_size"][0])
         with torch.inference_mode():
             return self.model(
                 hidden_states=condition.pinned(x).to(self.model.dtype),
-                timestep=token_times(x, self.model.config["patch_size"], t),
+                timestep=times,
                 encoder_hidden_states=condition.text.to(x.device, self.model.dtype),
                 return_dict=False,
+                attention_kwargs={KEY: TwoTimes(clean, self._memory(condition.text))},
             )[0]
+
+    def _memory(self, text: Tensor) -> PromptMemory | None:
+        if self._memories is None:
+            return None
+        # The text is kept with its memory, so that nothing else can take its place in the meantime.
+        return self._memories.setdefault(id(text), (text, PromptMemory()))[1]

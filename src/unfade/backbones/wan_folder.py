@@ -7,7 +7,6 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from logging import CRITICAL
@@ -16,6 +15,7 @@ from typing import Any
 
 import torch
 
+from unfade.backbones.manifest import Manifest
 from unfade.backbones.wan import Wan
 from unfade.backbones.wan_config import WanConfig
 from unfade.core import ModelError, OutputError
@@ -45,10 +45,22 @@ class WanFolder:
     files: Mapping[str, tuple[Path, ...]]
 
     def sha256(self) -> str:
-        """Of all weights: the hash of the files' hashes in the order of their names. Reads every byte."""
-        paths = sorted(path for part in self.files.values() for path in part)
-        with ThreadPoolExecutor(4) as pool:
-            return hashlib.sha256("\n".join(pool.map(_hashed, paths)).encode()).hexdigest()
+        """Of all weights: the hash of the files' hashes in the order of their names.
+
+        Reads every byte the first time; later only files that changed, as the folder's manifest says.
+
+        Raises:
+            ModelError: a file is not what it was when it was first used.
+        """
+        hashes = Manifest(self.path).hashes(path for part in self.files.values() for path in part)
+        return hashlib.sha256("\n".join(hashes[name] for name in sorted(hashes)).encode()).hexdigest()
+
+    def every_file(self) -> tuple[Path, ...]:
+        """All that the model is made of and that is there: configurations, weights, text encoder, tokenizer."""
+        parts = (*_CLASSES, "text_encoder", "tokenizer")
+        found = [path for part in parts for path in sorted((self.path / part).glob("*")) if path.is_file()]
+        index = self.path / "model_index.json"
+        return tuple([index, *found] if index.is_file() else found)
 
 
 def open_wan(path: Path) -> WanFolder:
@@ -225,8 +237,3 @@ def _quiet_diffusers() -> Iterator[None]:
         yield
     finally:
         logging.set_verbosity(before)
-
-
-def _hashed(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

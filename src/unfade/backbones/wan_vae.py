@@ -1,10 +1,12 @@
 """Wan's VAE as restoration needs it: one frame in, normalised latents, frames out one chunk at a time."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor
+
+from unfade.backbones.wan_vae_tiles import decode_in_tiles
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
@@ -16,12 +18,16 @@ class WanVae:
     Attributes:
         model: in evaluation mode; fp32 unless speed matters more than fidelity.
         frames_encoded, frames_decoded: how many frames went through so far.
+        before: called before each use; a memory plan brings the weights in with it.
+        tile: side in pixels of the tiles it decodes in, 0 for none; the pixels are the same.
     """
 
     def __init__(self, model: "AutoencoderKLWan") -> None:
         self.model = model.eval().requires_grad_(False)
         self.frames_encoded = 0
         self.frames_decoded = 0
+        self.before: Callable[[], None] | None = None
+        self.tile = 0
 
     @property
     def device(self) -> torch.device:
@@ -48,6 +54,10 @@ class WanVae:
         mean, scale = self._statistics(latents.device)
         return latents.float() / scale + mean
 
+    def _arrive(self) -> None:
+        if self.before:
+            self.before()
+
     @torch.inference_mode()
     def encode(self, clip: Tensor) -> Tensor:
         """The mode of the posterior of a clip, normalised.
@@ -60,6 +70,7 @@ class WanVae:
         Returns:
             `[B, z, k + 1, H / stride, W / stride]`, float32.
         """
+        self._arrive()
         pixels = clip.to(self.device, self.dtype) * 2 - 1
         self.frames_encoded += clip.shape[0] * clip.shape[2]
         return self.normalised(self.model.encode(pixels, return_dict=False)[0].mode())
@@ -68,8 +79,7 @@ class WanVae:
         """Frames of normalised latents as they come: the first alone, then four for each further latent.
 
         The decoder is causal and carries what it needs from chunk to chunk, so a chunk may be dropped before
-        the next one is made. With the model's own tiling on, all frames come at once, since it decodes tile by
-        tile.
+        the next one is made. In tiles, ours or the model's own, all frames come at once.
 
         Args:
             latents: `[B, z, k, h, w]`.
@@ -77,11 +87,16 @@ class WanVae:
         Yields:
             `[B, 3, t, H, W]` in [0, 1], float32, on the VAE's device.
         """
+        self._arrive()
         with torch.inference_mode():
             z = self.denormalised(latents.to(self.device)).to(self.dtype)
         if self.model.use_tiling:
             with torch.inference_mode():
                 yield self._pixels(self.model.decode(z, return_dict=False)[0])
+            return
+        if 0 < self.tile < max(z.shape[3:]) * cast(int, self.model.config["scale_factor_spatial"]):
+            with torch.inference_mode():
+                yield self._pixels(decode_in_tiles(self.model, z, self.tile))
             return
         # What AutoencoderKLWan._decode does, less keeping every chunk; its caches belong to the instance.
         self.model.clear_cache()
@@ -92,6 +107,7 @@ class WanVae:
 
     @torch.inference_mode()
     def _chunk(self, z: Tensor, cache: list[Tensor | None], first: bool) -> Tensor:
+        self._arrive()
         latent = self.model.post_quant_conv(z)
         chunk = self.model.decoder(latent, feat_cache=cache, feat_idx=[0], first_chunk=first)
         return self._pixels(self._unpatched(chunk).clamp(-1, 1))

@@ -36,7 +36,10 @@ def evaluate(
         int, typer.Option("--workers", help="Processes; several take one CPU thread each.", min=1)
     ] = 1,
     prompt: Annotated[str | None, typer.Option("--prompt", help="Given to every restorer.")] = None,
-    steps: Annotated[int, typer.Option("--steps", help="Evaluations of a model.", min=1, max=1000)] = 1,
+    steps: Annotated[
+        int | None,
+        typer.Option("--steps", help="Evaluations of a model. Default: its own number.", min=1, max=1000),
+    ] = None,
     along: Annotated[
         Literal["every", "cheap", "first"],
         typer.Option("--along", help="Metrics taken of film frames; VIF and networks take seconds each."),

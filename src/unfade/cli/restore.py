@@ -1,24 +1,22 @@
 """`unfade restore`: photos, clips and folders of them, one after another."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from unfade.cli.board import Bar, Format, close, report_line
+from unfade.cli.board import Bar, Format, close
+from unfade.cli.rehearsal import in_all, rehearse, tell
 
 if TYPE_CHECKING:
     from unfade.core import Plan
     from unfade.media.images import ImageInfo
     from unfade.media.video import VideoInfo
-    from unfade.restore.engine import PixelRestorer
     from unfade.restore.job import Filing, JobReport
     from unfade.restore.outputs import Job
-    from unfade.restore.report import Pace
 
-# Large enough that what a call costs besides its pixels hardly counts, small enough to answer at once.
-_TRIAL_SIDE = 384
+_VIDEO = "Video models (V-Bridge)"
 
 
 def restore(
@@ -32,7 +30,8 @@ def restore(
         ),
     ] = None,
     model: Annotated[
-        str, typer.Option("--model", "-n", help="A model's name, or a .safetensors file.")
+        str,
+        typer.Option("--model", "-n", help="A model's name, a .safetensors file, or a video model's folder."),
     ] = "tiny",
     prompt: Annotated[
         str | None,
@@ -49,11 +48,15 @@ def restore(
         ),
     ] = 9,
     steps: Annotated[
-        int,
+        int | None,
         typer.Option(
-            "--steps", help="Evaluations of the model; 1 is closest to the original.", min=1, max=1000
+            "--steps",
+            help="Evaluations of the model; of tiny, 1 is closest to the original. Default: the model's own "
+            "number (tiny 1, V-Bridge 50).",
+            min=1,
+            max=1000,
         ),
-    ] = 1,
+    ] = None,
     film: Annotated[
         bool,
         typer.Option(
@@ -72,6 +75,80 @@ def restore(
             help="Also write {output stem}_frames/0000.png and so on; of a clip, all its restored frames.",
         ),
     ] = False,
+    confidence: Annotated[
+        bool,
+        typer.Option(
+            "--confidence",
+            help="Also write {output stem}_confidence.png, how sure each pixel is (white: sure; 16 bits); of video "
+            "models with --samples.",
+        ),
+    ] = False,
+    preset: Annotated[
+        Literal["paper", "release"] | None,
+        typer.Option(
+            "--preset", help="Published settings to start from. Default: paper.", rich_help_panel=_VIDEO
+        ),
+    ] = None,
+    guidance: Annotated[
+        float | None,
+        typer.Option(
+            "--guidance", help="Towards the prompt; 1 is none, at half the cost.", rich_help_panel=_VIDEO
+        ),
+    ] = None,
+    guidance_end: Annotated[
+        float | None,
+        typer.Option(
+            "--guidance-end", help="Share of the steps with guidance, 0 to 1.", rich_help_panel=_VIDEO
+        ),
+    ] = None,
+    clip_frames: Annotated[
+        int | None,
+        typer.Option("--clip-frames", help="Frames generated: 5, 9, 13, ...", rich_help_panel=_VIDEO),
+    ] = None,
+    large: Annotated[
+        Literal["resize", "tile"] | None,
+        typer.Option(
+            "--large",
+            help="Above 2560 x 1440: resize there and back as published, or tile.",
+            rich_help_panel=_VIDEO,
+        ),
+    ] = None,
+    samples: Annotated[
+        int | None,
+        typer.Option(
+            "--samples", help="Draw so many, give their mean: nearer, softer.", rich_help_panel=_VIDEO
+        ),
+    ] = None,
+    adapter: Annotated[
+        str | None, typer.Option("--adapter", help="What training wrote.", rich_help_panel=_VIDEO)
+    ] = None,
+    drift_adapter: Annotated[
+        str | None,
+        typer.Option("--drift-adapter", help="That of the second pass.", rich_help_panel=_VIDEO),
+    ] = None,
+    drift: Annotated[
+        Literal["always", "gated", "never"] | None,
+        typer.Option(
+            "--drift",
+            help="When the second pass is taken; gated: where it moves light or sharpens. Default: always.",
+            rich_help_panel=_VIDEO,
+        ),
+    ] = None,
+    memory: Annotated[
+        Literal["auto", "resident", "offload", "group", "fp8"] | None,
+        typer.Option(
+            "--memory",
+            help="How weights are kept: on the device, in turns, block by block, in turns and in 8 bits. Default: "
+            "auto, from what is free.",
+            rich_help_panel=_VIDEO,
+        ),
+    ] = None,
+    vae_tiles: Annotated[
+        Literal["auto", "on", "off"] | None,
+        typer.Option(
+            "--vae-tiles", help="Decode in tiles. Default: auto, if need be.", rich_help_panel=_VIDEO
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of every random draw.")] = 0,
     device: Annotated[
         Literal["auto", "cpu", "cuda", "mps"], typer.Option("--device", help="Where to compute.")
@@ -142,20 +219,28 @@ def restore(
         max_megapixels=max_megapixels,
     )
     planned = plan_jobs(
-        inputs, output, format=output_format, film=film, sheet=sheet, frames=save_frames, recursive=recursive
-    )
-    _check_images_only(planned.jobs, bit_depth, quality)
-    settings = {"model": model, "prompt": prompt, **asdict(plan)}
-    # Not the user's: run_job decides what is kept.
-    del settings["keep"]
-    settings |= {"bit_depth": bit_depth, "quality": quality, "strip_metadata": strip_metadata}
-    reports = _run(planned.jobs, model, prompt, plan, filing, dry_run, format, settings)
+        inputs, output, format=output_format, film=film, sheet=sheet, frames=save_frames,
+        confidence=confidence, recursive=recursive,
+    )  # fmt: skip
+    _check_images_only(planned.jobs, bit_depth, quality, confidence)
+    chosen = {
+        "preset": preset, "guidance": guidance, "guidance_end": guidance_end, "frames": clip_frames,
+        "large": large, "samples": samples, "adapter": adapter, "drift_adapter": drift_adapter, "drift": drift,
+        "memory": memory, "vae_tiles": vae_tiles,
+    }  # fmt: skip
+    chosen = {name: value for name, value in chosen.items() if value is not None}
+    settings = {"model": model, "prompt": prompt, **asdict(plan), "steps": plan.steps or _own_steps(model)}
+    # Not the user's: run_job decides what is kept and what is made.
+    del settings["keep"], settings["confidence"]
+    settings |= {"bit_depth": bit_depth, "quality": quality, "strip_metadata": strip_metadata, **chosen}
+    reports = _run(planned.jobs, model, chosen, prompt, plan, filing, dry_run, format, settings)
     _finish(reports, planned.ignored)
 
 
 def _run(
     jobs: Sequence["Job"],
     model: str,
+    chosen: dict[str, Any],
     prompt: str | None,
     plan: "Plan",
     filing: "Filing",
@@ -168,27 +253,29 @@ def _run(
 
     ready, reports = _screened(jobs, plan, filing)
     for report in reports:
-        _tell(report, format, settings, None)
+        tell(report, format, settings, None)
     if not ready:
         return reports
     from unfade.core.memory import reuse_large_blocks
     from unfade.restore.load import load
 
     reuse_large_blocks()
-    restorer = load(model)
+    restorer = load(model, **chosen)
     if dry_run:
-        return reports + _rehearse(ready, restorer, prompt, plan, filing, format, settings)
-    sizes = {job: _in_all(info) for job, info in ready}
+        return reports + rehearse(ready, restorer, prompt, plan, filing, format, settings)
+    sizes = {job: in_all(info) for job, info in ready}
     with Bar(sum(sizes.values()), len(ready)) as bar:
         for job, _ in ready:
             bar.begin(job.input.name, sizes[job])
             report = run_job(job, restorer, plan, prompt=prompt, filing=filing, progress=bar.share)
             reports.append(report)
-            _tell(report, format, settings, bar)
+            tell(report, format, settings, bar)
     return reports
 
 
-def _check_images_only(jobs: Sequence["Job"], bit_depth: int | None, quality: int | None) -> None:
+def _check_images_only(
+    jobs: Sequence["Job"], bit_depth: int | None, quality: int | None, confidence: bool
+) -> None:
     """Raises for what could only change photos, where there are none."""
     from unfade.core import UsageError
 
@@ -196,21 +283,10 @@ def _check_images_only(jobs: Sequence["Job"], bit_depth: int | None, quality: in
         return
     if quality is not None:
         raise UsageError("--quality is of photos; there are only clips here, leave it out")
+    if confidence:
+        raise UsageError("--confidence is of photos; there are only clips here, leave it out")
     if bit_depth is not None and not any(job.frames_folder for job in jobs):
         raise UsageError("--bit-depth is of images, a clip keeps its own; leave it out or add --save-frames")
-
-
-def _in_all(info: "ImageInfo | VideoInfo") -> float:
-    """Megapixels of a photo, or of all frames of a clip."""
-    pace = _pace(info)
-    return info.width * info.height / 1e6 * (pace.frames if pace else 1)
-
-
-def _pace(info: "ImageInfo | VideoInfo") -> "Pace | None":
-    from unfade.media.video import VideoInfo
-    from unfade.restore.footage import pace_of
-
-    return pace_of(info) if isinstance(info, VideoInfo) else None
 
 
 def _screened(
@@ -234,66 +310,6 @@ def _screened(
     return ready, reports
 
 
-def _rehearse(
-    ready: Sequence[tuple["Job", "ImageInfo | VideoInfo"]],
-    restorer: "PixelRestorer",
-    prompt: str | None,
-    plan: "Plan",
-    filing: "Filing",
-    format: Format,
-    settings: dict[str, Any],
-) -> list["JobReport"]:
-    """What would be done, with the time estimated from restoring one small patch here and now."""
-    from unfade.media.images import ImageInfo
-    from unfade.restore.job import JobReport, check_transparency
-
-    per_megapixel = _seconds_per_megapixel(restorer, prompt, plan)
-    reports: list[JobReport] = []
-    for job, info in ready:
-        megapixels = info.width * info.height / 1e6
-        try:
-            if isinstance(info, ImageInfo):
-                check_transparency(job, info, filing)
-        except Exception as error:
-            reports.append(JobReport(job, "failed", megapixels=megapixels, error=error))
-            _tell(reports[-1], format, settings, None)
-            continue
-        seconds = per_megapixel * _in_all(info) * plan.scale**2
-        report = JobReport(job, "planned", seconds, megapixels, footage=_pace(info))
-        reports.append(report)
-        height, width = info.height * plan.scale, info.width * plan.scale
-        tiles = restorer.num_tiles(height, width, plan)
-        _tell(report, format, {**settings, "width": width, "height": height, "tiles": tiles}, None)
-    return reports
-
-
-def _seconds_per_megapixel(restorer: "PixelRestorer", prompt: str | None, plan: "Plan") -> float:
-    """Of the enlarged photo; one step's time times their number, because each costs the same.
-
-    Takes the better of two trials, because the first also warms up.
-    """
-    import torch
-
-    from unfade.core import Clip
-
-    patch = Clip(torch.full((1, 3, _TRIAL_SIDE, _TRIAL_SIDE), 0.5))
-    trial = replace(plan, steps=1, scale=1, tile=0, keep=False)
-    seconds = [restorer.restore(patch, prompt, trial).seconds for _ in range(2)]
-    return plan.steps * min(seconds) / patch.megapixels
-
-
-def _tell(report: "JobReport", format: Format, settings: dict[str, Any], bar: Bar | None) -> None:
-    line = report_line(report, format, settings)
-    if line is None:
-        return
-    if report.status == "planned" and format == "text":
-        line += f"  {settings['width']} x {settings['height']}, {settings['tiles']} tile(s)"
-    if bar is None:
-        typer.echo(line)
-    else:
-        bar.line(line)
-
-
 def _finish(reports: Sequence["JobReport"], ignored: int) -> None:
     failures = [(report.error_message, report.error) for report in reports if report.error is not None]
     if len(reports) == 1:
@@ -303,6 +319,14 @@ def _finish(reports: Sequence["JobReport"], ignored: int) -> None:
             return
     done = sum(report.status in ("done", "planned") for report in reports)
     close(failures, done, sum(report.status == "skipped" for report in reports), ignored)
+
+
+def _own_steps(model: str) -> int | None:
+    """The model's own number of steps where its name says it."""
+    from unfade.backbones.catalog import find
+
+    info = find(model)
+    return info.steps if info else None
 
 
 def _tile(text: str) -> int | Literal["auto"]:

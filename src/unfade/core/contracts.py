@@ -36,7 +36,8 @@ class Plan:
     """How a restoration is to be done.
 
     Attributes:
-        steps: evaluations of the model; 1 is plain regression.
+        steps: evaluations of the model, 1 being plain regression for a pixel model; None for the model's own
+            number (`BackboneInfo.steps`).
         frames: length of the film, when one is asked for.
         scale: enlargement, 1 to 4.
         seed: of every random draw.
@@ -44,12 +45,14 @@ class Plan:
         tile: side of a tile in pixels, 0 for none, "auto" to choose from the size.
         keep: whether states between degraded and restored are kept for a film; without them a restoration in
             many steps takes no more memory than one in a single step.
+        confidence: whether a map of how sure the result is is wanted besides; a restorer that can't make one
+            refuses or leaves it out.
 
     Raises:
         ValueError: a value is out of range.
     """
 
-    steps: int = 1
+    steps: int | None = None
     frames: int = 9
     scale: int = 1
     seed: int = 0
@@ -57,16 +60,19 @@ class Plan:
     dtype: Dtype = "auto"
     tile: int | Literal["auto"] = "auto"
     keep: bool = True
+    confidence: bool = False
 
     def __post_init__(self) -> None:
         for name in ("steps", "frames", "scale", "seed"):
+            if name == "steps" and self.steps is None:
+                continue
             if type(getattr(self, name)) is not int:
                 raise ValueError(f"{name} must be a whole number, not {getattr(self, name)!r}")
         if self.device not in get_args(Device):
             raise ValueError(f"device must be one of {', '.join(get_args(Device))}, not {self.device!r}")
         if self.dtype not in get_args(Dtype):
             raise ValueError(f"dtype must be one of {', '.join(get_args(Dtype))}, not {self.dtype!r}")
-        if not 1 <= self.steps <= 1000:
+        if self.steps is not None and not 1 <= self.steps <= 1000:
             raise ValueError(f"steps must be 1 to 1000, not {self.steps}")
         if not 2 <= self.frames <= 1000:
             raise ValueError(f"frames must be 2 to 1000, not {self.frames}")
@@ -85,12 +91,15 @@ class Restoration:
         provenance: how it was made, as short texts (version, model, weights hash, prompt, steps, ...).
         seconds: wall time of the restoration itself.
         frames: length of the film, as planned.
+        confidence: how sure each pixel of the result is, `[T, 1, H, W]` in [0, 1], 1 being sure; None where it
+            wasn't asked for or can't be told.
     """
 
     trajectory: Trajectory
     provenance: Mapping[str, str] = field(default_factory=dict[str, str])
     seconds: float = 0.0
     frames: int = 9
+    confidence: Tensor | None = None
 
     @property
     def result(self) -> Clip:

@@ -85,6 +85,10 @@ class Composition:
             x = part(x, severity, view)
         return x
 
+    def without(self, kinds: Kinds) -> "Composition":
+        """What is left when some kinds never happened; the rest happened exactly as before."""
+        return Composition(tuple(part for part in self.parts if not isinstance(part, kinds)))
+
 
 def named(name: str) -> Kinds:
     """The degradations a name stands for: a progression, a single one, or a FoundIR group.

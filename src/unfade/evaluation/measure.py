@@ -34,14 +34,14 @@ class Settings:
 
     Attributes:
         seed: of made inputs and of the restorer's draws.
-        steps, prompt, dtype, device: handed to every restorer.
+        steps, prompt, dtype, device: handed to every restorer; with `steps` None each takes its own number.
         film: frames of the film that are judged one by one; 0 for none.
         along: which metrics are taken of them: "every" one, the "cheap" ones, or the "first" only.
         learned: metrics that need weights, by name.
     """
 
     seed: int = 0
-    steps: int = 1
+    steps: int | None = None
     prompt: str | None = None
     dtype: Dtype = "auto"
     device: Device = "auto"

@@ -2,6 +2,8 @@
 
 import random
 
+from unfade.prompts.vbridge import PROMPT
+
 # Phrases per degradation name (unfade.degrade); each completes "Please ..." and "The photo should ...".
 PHRASES: dict[str, tuple[str, ...]] = {
     "gaussian-noise": ("remove the noise", "denoise it", "clean up the grain", "reduce the noise"),
@@ -24,18 +26,54 @@ PHRASES: dict[str, tuple[str, ...]] = {
     "rain": ("remove the rain", "derain it", "take the rain streaks away"),
     "raindrop": ("remove the raindrops", "take the drops off the lens", "clean the wet lens"),
 }
+# What is to stay, per degradation name: said after a goal, or left unsaid.
+KEPT: dict[str, tuple[str, ...]] = {
+    "gaussian-noise": ("keep the grain", "leave the noise"),
+    "sensor-noise": ("keep the grain", "leave the noise"),
+    "noise": ("keep the grain", "leave the noise"),
+    "gaussian-blur": ("keep it soft", "leave the blur"),
+    "defocus": ("keep it soft", "leave the focus as it is"),
+    "motion-blur": ("keep the motion blur", "leave the blur"),
+    "local-blur": ("keep the motion blur", "leave the blur"),
+    "blur": ("keep it soft", "leave the blur"),
+    "downsample": ("keep it soft", "leave the resolution"),
+    "jpeg": ("keep the artefacts", "leave the blocks"),
+    "lowlight": ("keep it dark", "leave the light as it is"),
+    "haze": ("keep the haze", "leave the mood"),
+    "rain": ("keep the rain", "leave the weather"),
+    "raindrop": ("keep the drops", "leave the drops on the lens"),
+}
 _OPENINGS = ("", "please ", "the photo is damaged: ", "i want you to ", "restore this: ")
-_EVERYTHING = ("restore this photo", "fix everything", "make it look good again", "restore it")
+_SCENES = (
+    "a street at night: ",
+    "my grandmother in the garden, ",
+    "an old photo of a ship; ",
+    "portrait of a girl with a dog. ",
+    "mountains behind a lake, ",
+    "a red car in the city: ",
+    "two birds on a branch, ",
+)
+EVERYTHING = ("restore this photo", "fix everything", "make it look good again", "restore it", PROMPT)
 
 
-def goal_sentence(names: tuple[str, ...], dice: random.Random) -> str:
+def goal_sentence(names: tuple[str, ...], dice: random.Random, kept: tuple[str, ...] = ()) -> str:
     """A sentence asking for everything named to go, worded at random.
 
-    Names without a phrase are passed over; with none left the sentence asks for everything.
+    Args:
+        names: of degradations. Those without a phrase are passed over; with none left the sentence asks for
+            everything.
+        dice: what chooses the words.
+        kept: names of degradations that are to stay; half of the time it is said so.
     """
     wanted = [dice.choice(PHRASES[name]) for name in names if name in PHRASES]
     if not wanted:
-        return dice.choice(_EVERYTHING)
+        return dice.choice(EVERYTHING)
     dice.shuffle(wanted)
     joined = wanted[0] if len(wanted) == 1 else ", ".join(wanted[:-1]) + " and " + wanted[-1]
-    return dice.choice(_OPENINGS) + joined
+    if kept and dice.random() < 0.3:
+        joined = f"only {joined}"
+    for name in kept:
+        if name in KEPT and dice.random() < 0.5:
+            joined += f", {dice.choice(KEPT[name])}"
+    scene = dice.choice(_SCENES) if dice.random() < 0.2 else ""
+    return scene + dice.choice(_OPENINGS) + joined

@@ -24,6 +24,7 @@ from unfade.evaluation.report.figures import number
 from unfade.evaluation.report.writer import write_report
 from unfade.evaluation.run import Run, execute
 from unfade.evaluation.summary import summarise, timing
+from unfade.restore.latent import LatentRestorer
 from unfade.restore.load import load
 
 FILM = 9
@@ -50,7 +51,7 @@ class Evaluation:
 
 
 def contender(name: str) -> Contender:
-    """A contender by its name: a model of the catalog, a .safetensors file of ours, or "peer:NAME".
+    """A contender by its name: a model of the catalog, a .safetensors file of ours, a model folder, or "peer:NAME".
 
     Raises:
         UsageError: a peer is unknown.
@@ -65,7 +66,7 @@ def contender(name: str) -> Contender:
     restorer = load(name)
     return Contender(
         name=restorer.name, kind="model", make=lambda facts: restorer, weights=restorer.weights.sha256,
-        source="this project",
+        source="this project", round_trip=restorer.round_trip if isinstance(restorer, LatentRestorer) else None,
     )  # fmt: skip
 
 

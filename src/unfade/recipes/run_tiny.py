@@ -89,14 +89,14 @@ def _train(
     if team.leads:
         notes = {
             "software": f"unfade {__version__}",
-            "commit": _commit(),
+            "commit": commit(),
             "steps": str(trainer.step),
             "run": json.dumps(asdict(run)),
         }
         save_tiny(trainer.model, trainer.average, folder / "tiny.safetensors", notes)
 
 
-def _commit() -> str:
+def commit() -> str:
     """The commit that trains, "unknown" outside a checkout, with "+" where files differ from it."""
     try:
         words = ("git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=40", "--dirty=+")

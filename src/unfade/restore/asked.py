@@ -1,12 +1,13 @@
 """What a caller asked for, made definite."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from unfade.core import Plan, UsageError
 
 
-def settled(plan: Plan | None, changes: dict[str, Any]) -> Plan:
+def settled(plan: Plan | None, changes: Mapping[str, Any]) -> Plan:
     """The plan, or the usual one, with some of its fields changed by name.
 
     Raises:

@@ -14,13 +14,14 @@ from unfade.backbones.tiny import SIZE_MULTIPLE, Tiny, thumbnail_of
 from unfade.backbones.tiny_denoiser import TinyCondition, TinyDenoiser
 from unfade.backbones.tiny_weights import TinyWeights
 from unfade.backbones.trust import trusting
-from unfade.core import Clip, Denoiser, Plan, Restoration, Trajectory
+from unfade.core import Clip, Denoiser, Plan, Restoration, Trajectory, UsageError
 from unfade.core.contracts import Progress
 from unfade.diffusion import bridge, tiled
 from unfade.diffusion.tiled import tiles_along
 from unfade.media.hidden import filled
 from unfade.media.images import read_image
 from unfade.media.resize import enlarge
+from unfade.prompts import Wish, read_wish
 from unfade.restore.asked import settled
 from unfade.restore.border import as_the_file
 from unfade.restore.device import choose_device, choose_dtype
@@ -74,7 +75,7 @@ class PixelRestorer:
 
         Args:
             clip: what to restore, or the path of an image.
-            prompt: what to achieve; None or a blank one means "restore everything".
+            prompt: what to achieve; None, a blank one or one without a goal that is known means "restore everything".
             plan: how; `Plan()` if left out.
             progress: called with the share done, 0 to 1.
             changes: fields of the plan by name, e.g. `steps=4`.
@@ -83,7 +84,7 @@ class PixelRestorer:
             InputError: the file can't be read.
             UsageError: the plan can't be carried out here or names something unknown.
         """
-        plan, prompt = settled(plan, changes), _asked(prompt)
+        plan, wish = settled(plan, changes), read_wish(prompt)
         if not isinstance(clip, Clip):
             clip = read_image(Path(clip))
         begun = time.perf_counter()
@@ -98,21 +99,31 @@ class PixelRestorer:
             if progress:
                 progress(done / in_all)
 
-        denoiser, wrapped = self._denoisers_for(clip.height, clip.width, plan, count)
+        denoiser, wrapped = self._denoisers_for(clip.height, clip.width, plan, wish, count)
+        if plan.confidence and self.weights.doubt is None:
+            raise UsageError(f"{self.name} can't tell how sure it is; leave --confidence out")
         ways: list[tuple[Tensor, ...]] = []
+        sure: list[Tensor] = []
         taus: tuple[float, ...] = ()
         visible = clip.frames if clip.alpha is None else filled(clip.frames, clip.alpha)
         for frame in visible.split(1):
-            context = _context(denoiser, thumbnail_of(frame), prompt)
+            context = _context(denoiser, thumbnail_of(frame), wish)
             told = TinyCondition(frame, context, self.weights.model.config.halo)
             taus, states = bridge(wrapped, frame, told, plan.steps or 1, plan.keep)
             ways.append(states)
+            if plan.confidence and self.weights.doubt is not None:
+                error = self.weights.doubt.expected_error(frame, states[-1], context.cpu())
+                sure.append((1 - 2 * error).clamp_min(0))
         clips = [clip]
         for states in list(zip(*ways, strict=True))[1:]:
             frames = states[0] if len(states) == 1 else torch.cat(states)
             clips.append(clip.with_frames(as_the_file(frames, clip)))
         return Restoration(
-            Trajectory(taus, tuple(clips)), provenance, time.perf_counter() - begun, plan.frames
+            Trajectory(taus, tuple(clips)),
+            provenance,
+            time.perf_counter() - begun,
+            plan.frames,
+            torch.cat(sure) if sure else None,
         )
 
     def restore_stream(
@@ -140,9 +151,9 @@ class PixelRestorer:
         """
         plan = settled(plan, changes)
         choose_device(plan.device)
-        return self._stream(frames, _asked(prompt), plan)
+        return self._stream(frames, read_wish(prompt), plan)
 
-    def _stream(self, frames: Iterable[Tensor], prompt: str | None, plan: Plan) -> Iterator[Tensor]:
+    def _stream(self, frames: Iterable[Tensor], wish: Wish, plan: Plan) -> Iterator[Tensor]:
         shot = Shot()
         size: torch.Size | None = None
         denoisers: tuple[TinyDenoiser, Denoiser] | None = None
@@ -150,13 +161,15 @@ class PixelRestorer:
             frame = enlarge(Clip.of(image), plan.scale).frames
             if denoisers is None or size is None:
                 size = frame.shape
-                denoisers = self._denoisers_for(frame.shape[2], frame.shape[3], plan, steady=shot.steady)
+                denoisers = self._denoisers_for(
+                    frame.shape[2], frame.shape[3], plan, wish, steady=shot.steady
+                )
             if frame.shape != size:
                 raise ValueError(
                     f"footage has frames of one size, not {tuple(size)} and {tuple(frame.shape)}"
                 )
             denoiser, wrapped = denoisers
-            context = _context(denoiser, shot.add(thumbnail_of(frame)), prompt)
+            context = _context(denoiser, shot.add(thumbnail_of(frame)), wish)
             told = TinyCondition(frame, context, self.weights.model.config.halo)
             _, states = bridge(wrapped, frame, told, plan.steps or 1, keep=False)
             result = states[-1][0]
@@ -170,6 +183,7 @@ class PixelRestorer:
         height: int,
         width: int,
         plan: Plan,
+        wish: Wish,
         on_tile: Callable[[int, int], None] | None = None,
         steady: Callable[[Tensor], Tensor] = lambda evidence: evidence,
     ) -> tuple[TinyDenoiser, Denoiser]:
@@ -178,7 +192,9 @@ class PixelRestorer:
         denoiser = self._denoiser(device, choose_dtype(plan.dtype, device))
         tile = self.tile_for(height, width, plan)
         wrapped = tiled(denoiser, tile, self.weights.model.config.halo, SIZE_MULTIPLE, on_tile)
-        return denoiser, trusting(wrapped, self.weights.trust, steady) if self.weights.trust else wrapped
+        if self.weights.trust is None and wish.strength == 1:
+            return denoiser, wrapped
+        return denoiser, trusting(wrapped, self.weights.trust, wish.strength, steady)
 
     def provenance(self, height: int, width: int, prompt: str | None, plan: Plan) -> dict[str, str]:
         """What is told of how frames of this size (before enlarging) are restored."""
@@ -186,13 +202,15 @@ class PixelRestorer:
         dtype = choose_dtype(plan.dtype, device)
         height, width = height * plan.scale, width * plan.scale
         tile, parts = self.tile_for(height, width, plan), self.num_tiles(height, width, plan)
-        known = CATALOG.get(self.name)
+        known, wish = CATALOG.get(self.name), read_wish(prompt)
         return {
             "software": f"unfade {__version__}",
             "model": self.name,
             "licence": known.licence if known else "unknown",
             "weights": self.weights.sha256,
-            "prompt": _asked(prompt) or "",
+            "prompt": (prompt or "").strip(),
+            "strength": f"{wish.strength:g}",
+            "understood": "yes" if wish.understood else "no goal known in the prompt: everything is restored",
             "steps": str(plan.steps or 1),
             "frames": str(plan.frames),
             "scale": str(plan.scale),
@@ -203,10 +221,6 @@ class PixelRestorer:
         }
 
 
-def _asked(prompt: str | None) -> str | None:
-    return prompt.strip() or None if prompt else None
-
-
-def _context(denoiser: TinyDenoiser, thumbnail: Tensor, prompt: str | None) -> Tensor:
+def _context(denoiser: TinyDenoiser, thumbnail: Tensor, wish: Wish) -> Tensor:
     with torch.inference_mode():
-        return denoiser.model.context(thumbnail.to(denoiser.device), [prompt])
+        return denoiser.model.context(thumbnail.to(denoiser.device), [wish.text])

@@ -7,7 +7,9 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from unfade.core import Clip, OutputError, Plan, Restoration, Restorer, UsageError
+from torch import Tensor
+
+from unfade.core import Clip, Metadata, OutputError, Plan, Restoration, Restorer, UsageError
 from unfade.core.contracts import Progress
 from unfade.media.film import write_film
 from unfade.media.image_formats import FORMATS, SUFFIXES, ImageFormat
@@ -88,8 +90,8 @@ def run_job(
 ) -> JobReport:
     """Carry one job out. Whatever fails is in the report; only an interruption is raised.
 
-    The film, the sheet and the frames are written before the image, and taken back if it can't be: where the
-    image exists, everything does. No file is ever half-written. Of footage, the same holds (`run_footage`).
+    The film, the sheet, the frames and the map are written before the image, and taken back if it can't be: where
+    the image exists, everything does. No file is ever half-written. Of footage, the same holds (`run_footage`).
     """
     filing = filing or Filing()
     if job.footage:
@@ -104,7 +106,12 @@ def run_job(
         clip = read_image(job.input, max_megapixels=filing.max_megapixels)
         _check_alpha(clip, job.output)
         wants_film = bool(job.film or job.sheet or job.frames_folder)
-        restoration = restorer.restore(clip, prompt, replace(plan, keep=wants_film), progress)
+        wants_map = job.confidence is not None
+        restoration = restorer.restore(
+            clip, prompt, replace(plan, keep=wants_film, confidence=wants_map), progress
+        )
+        if wants_map and restoration.confidence is None:
+            raise UsageError("this model can't tell how sure it is; leave --confidence out")
         _write(job, restoration, plan, filing)
     except Exception as error:
         told = explained(error, job)
@@ -136,6 +143,11 @@ def _write(job: Job, restoration: Restoration, plan: Plan, filing: Filing) -> No
                 strip_metadata=filing.strip_metadata,
                 overwrite=overwrite,
             )
+        if job.confidence is not None and restoration.confidence is not None:
+            written(job.confidence)
+            write_image(
+                noted(_as_picture(restoration.confidence), notes), job.confidence, overwrite=overwrite
+            )
         write_image(
             noted(restoration.result, notes),
             job.output,
@@ -144,6 +156,12 @@ def _write(job: Job, restoration: Restoration, plan: Plan, filing: Filing) -> No
             strip_metadata=filing.strip_metadata,
             overwrite=overwrite,
         )
+
+
+def _as_picture(confidence: Tensor) -> Clip:
+    """A map `[T, 1, H, W]`'s last frame as a grey picture of 16 bits."""
+    grey = confidence[-1:].expand(-1, 3, -1, -1)
+    return Clip(grey, metadata=Metadata(colour="grey", bit_depth=16))
 
 
 def _format_of(output: Path) -> tuple[ImageFormat, str]:

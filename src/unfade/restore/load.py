@@ -1,27 +1,132 @@
-"""From a model's name or file to a restorer."""
+"""From a model's name, file or folder to a restorer."""
 
+from dataclasses import fields
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
-from unfade.backbones.catalog import CATALOG
+from unfade.backbones.catalog import CATALOG, find
+from unfade.backbones.info import BackboneInfo
 from unfade.backbones.tiny_weights import load_tiny
-from unfade.core import ModelError
+from unfade.backbones.wan_family import REFUSED
+from unfade.core import ModelError, UsageError
+from unfade.restore.adapters import Adapters
 from unfade.restore.engine import PixelRestorer
+from unfade.restore.latent import LatentRestorer
+from unfade.restore.placement import Room
+from unfade.restore.vbridge import VBridgeSettings, vbridge_settings
+
+# What a name that ends so is meant to be, whether it is there or not.
+_FILES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
+
+_OF_VIDEO = ("preset", "adapter", "drift_adapter", "memory", "vae_tiles")
+
+Loaded = PixelRestorer | LatentRestorer
 
 
-def load(model: str | Path = "tiny") -> PixelRestorer:
-    """A restorer for a model of the catalog, or for a `.safetensors` file of one's own.
+def load(
+    model: str | Path = "tiny",
+    *,
+    preset: str | None = None,
+    adapter: str | Path | None = None,
+    drift_adapter: str | Path | None = None,
+    memory: str | None = None,
+    vae_tiles: str | None = None,
+    **sampling: Any,
+) -> Loaded:
+    """A restorer for a model of the catalog, for a `.safetensors` file of `tiny`'s kind, or for a model folder.
+
+    Nothing is downloaded: a video model must lie in the hub's cache (`unfade models download`) or in a folder.
+
+    Args:
+        model: a name or alias, a hub id that was downloaded before, a file, or a folder in diffusers' layout.
+        preset: "paper" (the default) or "release", of video models.
+        adapter: the trained adapter of a video model.
+        drift_adapter: that of its drift correction.
+        memory, vae_tiles: how a video model's weights are kept (`Room`).
+        sampling: fields of `VBridgeSettings` by name that differ from the preset, of video models.
 
     Raises:
-        ModelError: the name is unknown or the file can't be used.
+        ModelError: the name is unknown, the model is not on this machine, or its files can't be used.
+        UsageError: a setting is unknown, out of range, or one that this kind of model has no use for.
     """
-    if str(model) in CATALOG:
-        return PixelRestorer(
-            str(model), load_tiny(Path(str(files("unfade.backbones"))) / CATALOG[str(model)].weights)
+    info, path = located(model)
+    asked = {
+        "preset": preset,
+        "adapter": adapter,
+        "drift_adapter": drift_adapter,
+        "memory": memory,
+        "vae_tiles": vae_tiles,
+        **sampling,
+    }
+    if path.is_dir():
+        check_extra(str(model))
+        settings = vbridge_settings(preset or "paper", sampling)
+        given = (None if one is None else Path(one) for one in (adapter, drift_adapter))
+        name = info.name if info else None
+        room = Room(memory or "auto", vae_tiles or "auto")  # type: ignore[arg-type]
+        return LatentRestorer.of_folder(path, settings, name=name, adapters=Adapters(*given), room=room)
+    used = [name for name, value in asked.items() if value is not None]
+    for name in used:
+        if name not in (
+            "preset",
+            "adapter",
+            "drift_adapter",
+            *(field.name for field in fields(VBridgeSettings)),
+        ):
+            raise UsageError(f"{name!r} is no setting of any model; see VBridgeSettings")
+    restorer = PixelRestorer(info.name if info else path.name, load_tiny(path))
+    if used:
+        told = ", ".join("clip-frames" if name == "frames" else name.replace("_", "-") for name in used)
+        raise UsageError(f"{restorer.name} has no use for {told}, which is of video models; leave it out")
+    return restorer
+
+
+def located(model: str | Path) -> tuple[BackboneInfo | None, Path]:
+    """What the catalog says of a model, if it is there, and the file or folder of its weights.
+
+    Raises:
+        ModelError: the name is unknown, can't be used, or the model is not on this machine.
+    """
+    name, path = str(model), Path(model)
+    info = find(name)
+    if info is not None and info.space == "pixels":
+        return info, Path(str(files("unfade.backbones"))) / info.weights
+    if info is None and (path.exists() or path.suffix in _FILES):
+        return None, path
+    check_usable(name)
+    from unfade.backbones.hub import cached, is_hub_id
+
+    hub_id = info.weights if info else name
+    if info is None and not is_hub_id(name):
+        raise ModelError(
+            f"unknown model {name!r}; there is {', '.join(CATALOG)}, or name a .safetensors file or a model folder"
         )
-    path = Path(model)
-    if path.suffix or path.exists():
-        return PixelRestorer(path.name, load_tiny(path))
-    raise ModelError(
-        f"unknown model {str(model)!r}; there is {', '.join(CATALOG)}, or name a .safetensors file"
-    )
+    check_extra(name)
+    folder = cached(hub_id)
+    if folder is None:
+        raise ModelError(
+            f"{name} is not on this machine; get it with unfade models download {name}, or name its folder"
+        )
+    return info, folder
+
+
+def check_usable(name: str) -> None:
+    """Whether a name is not that of a model which is known not to fit.
+
+    Raises:
+        ModelError: it is; the sentence says why.
+    """
+    if why := REFUSED.get(name.lower().removeprefix("wan-ai/").removesuffix("-diffusers")):
+        raise ModelError(f"{name} can't restore: {why}; use wan2.2-ti2v-5b")
+
+
+def check_extra(name: str) -> None:
+    """Whether the libraries that video models need are installed.
+
+    Raises:
+        ModelError: they aren't; the sentence says how to get them.
+    """
+    if find_spec("diffusers") is None or find_spec("transformers") is None:
+        raise ModelError(f"{name} needs more than is installed: pip install 'unfade[models]'")

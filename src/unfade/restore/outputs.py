@@ -22,7 +22,7 @@ _EXTENSIONS = {
     "heif": ".avif", "gif": ".gif", "ppm": ".ppm",
 }  # fmt: skip
 # What results beside their inputs are called; walking a folder doesn't take them for inputs.
-_OWN_FILES = ("_unfaded", "_unfaded_sheet", "_unfaded_film")
+_OWN_FILES = ("_unfaded", "_unfaded_sheet", "_unfaded_film", "_unfaded_confidence")
 _OWN_FOLDERS = ("_unfaded", "_unfaded_frames")
 _ALIASES = {"jpg": "jpeg", "tif": "tiff", "avif": "heif"}
 
@@ -37,6 +37,7 @@ class Job:
         film, sheet: of the way there, or None.
         frames_folder: for the single frames, or None.
         footage: whether the input is a clip.
+        confidence: for the map of how sure the result is, or None; never of a clip.
     """
 
     input: Path
@@ -45,10 +46,11 @@ class Job:
     sheet: Path | None = None
     frames_folder: Path | None = None
     footage: bool = False
+    confidence: Path | None = None
 
     def targets(self) -> list[Path]:
         """All paths this job writes."""
-        extras = (self.film, self.sheet, self.frames_folder)
+        extras = (self.film, self.sheet, self.frames_folder, self.confidence)
         return [self.output, *(path for path in extras if path is not None)]
 
 
@@ -69,6 +71,7 @@ def plan_jobs(
     film: bool = False,
     sheet: bool = False,
     frames: bool = False,
+    confidence: bool = False,
     recursive: bool = False,
 ) -> JobList:
     """What is to be written for files and folders.
@@ -86,6 +89,7 @@ def plan_jobs(
             input's extension (HEIC becomes AVIF).
         film, sheet, frames: also plan `{stem}.mp4` (of a clip `{stem}_film.mp4`), `{stem}_sheet.png`,
             `{stem}_frames/` beside the output.
+        confidence: also plan `{stem}_confidence.png` for photos.
         recursive: take folders inside folders too, and keep the tree.
 
     Raises:
@@ -122,7 +126,7 @@ def plan_jobs(
             name = f"{source.stem}_unfaded{suffix}" if output is None else f"{source.stem}{suffix}"
             pairs = [(source, (source.parent if output is None else Path(output)) / name)]
         for path, target in pairs:
-            planned[_key(path), _key(target)] = _job(path, target, film, sheet, frames)
+            planned[_key(path), _key(target)] = _job(path, target, film, sheet, frames, confidence)
     jobs = tuple(planned.values())
     if extension and all(job.footage != (extension in CONTAINERS) for job in jobs):
         kind, all_are = ("images", "clips") if jobs[0].footage else ("footage", "photos")
@@ -237,7 +241,7 @@ def check_distinct(plans: Iterable[tuple[Path, Sequence[Path]]]) -> None:
                 )
 
 
-def _job(path: Path, target: Path, film: bool, sheet: bool, frames: bool) -> Job:
+def _job(path: Path, target: Path, film: bool, sheet: bool, frames: bool, confidence: bool) -> Job:
     footage = is_footage(path)
     return Job(
         path,
@@ -246,6 +250,7 @@ def _job(path: Path, target: Path, film: bool, sheet: bool, frames: bool) -> Job
         target.with_name(f"{target.stem}_sheet.png") if sheet else None,
         target.with_name(f"{target.stem}_frames") if frames else None,
         footage,
+        target.with_name(f"{target.stem}_confidence.png") if confidence and not footage else None,
     )
 
 

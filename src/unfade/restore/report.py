@@ -79,7 +79,12 @@ class JobReport:
             "megapixels": None if self.megapixels is None else round(self.megapixels, 3),
             "peak_memory_mb": None if self.peak_memory_mb is None else round(self.peak_memory_mb, 1),
             "settings": {**settings, "output_format": _format_name(job.output), **self._chosen()},
-            "outputs": {"film": text(job.film), "sheet": text(job.sheet), "frames": text(job.frames_folder)},
+            "outputs": {
+                "film": text(job.film),
+                "sheet": text(job.sheet),
+                "frames": text(job.frames_folder),
+                "confidence": text(job.confidence),
+            },
             "error": {"code": self.error_code, "message": self.error_message} if self.error else None,
         }
         if self.footage is not None:
@@ -88,10 +93,14 @@ class JobReport:
 
     def _chosen(self) -> dict[str, Any]:
         chosen: dict[str, Any] = {
-            name: self.provenance[name] for name in ("device", "dtype") if name in self.provenance
+            name: self.provenance[name]
+            for name in ("device", "dtype", "memory", "memory_note")
+            if name in self.provenance
         }
         if tile := self.provenance.get("tile"):
             chosen["tile"] = int(tile) if tile.isdecimal() else 0
+        if steps := self.provenance.get("steps"):
+            chosen["steps"] = int(steps)
         return chosen
 
 

@@ -1,7 +1,7 @@
 """Training samples for `tiny`: crops and whole-photo thumbnails under one drawn degradation, with a prompt."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 from unfade.backbones.tiny import thumbnail_of
 from unfade.degrade import FOUNDIR, SINGLE, UNSEEN, View, draw_composition
 from unfade.degrade.composition import Kinds
+from unfade.degrade.degradation import Degradation
 from unfade.degrade.resample import resize
 from unfade.prompts import goal_sentence
 from unfade.training.photos import Photos
@@ -35,7 +36,8 @@ class Sample:
     """A batch.
 
     Attributes:
-        degraded, clean: `[B, 3, S, S]` in [0, 1], both rounded to 8 bits as files would be.
+        degraded, clean: `[B, 3, S, S]` in [0, 1], both rounded to 8 bits as files would be. Where a prompt asks for
+            a part of the damage to go, the rest of it is still in `clean`.
         thumbnail: the degraded whole photo, `[B, 3, 32, 32]`.
         prompts: one a sample, mostly None.
     """
@@ -55,6 +57,7 @@ class SampleRule:
         batch: samples at once.
         together: samples that share the kind of degradation (never its parameters).
         prompted: share of samples that carry a prompt.
+        partial: share of groups of samples whose prompts ask for a part of the damage only.
         reduced: share of crops taken from a photo reduced by up to 2, for detail sharper than the camera's.
         framed: share of photos cut to a random frame first, so that the light of more scenes is seen.
     """
@@ -63,6 +66,7 @@ class SampleRule:
     batch: int = 16
     together: int = 4
     prompted: float = 0.35
+    partial: float = 0.15
     reduced: float = 0.3
     framed: float = 0.6
 
@@ -78,6 +82,15 @@ def draw_kinds(dice: random.Random) -> Kinds:
     if UNSEEN.intersection(kinds):
         raise AssertionError("an unseen degradation must not be trained on")
     return kinds
+
+
+def draw_mixture(dice: random.Random) -> tuple[Kinds, Kinds]:
+    """The kinds of a few samples and which of them are asked to go, now and then ones that aren't there."""
+    groups = list(FOUNDIR.values())
+    kinds = dice.choice([kinds for kinds in groups if len(kinds) > 1])
+    if dice.random() < 0.15:
+        return kinds, dice.choice([other for other in groups if len(other) == 1 and other[0] not in kinds])
+    return kinds, tuple(dice.sample(kinds, dice.randint(1, len(kinds) - 1)))
 
 
 def _frame(photo: Tensor, crop: int, dice: random.Random) -> Tensor:
@@ -152,15 +165,29 @@ def draw_sample(
             places.append(place)
         clean = torch.stack(windows).to(device) / 255
         thumbnail = torch.stack(thumbnails).to(device)
-        chosen = draw_kinds(dice) if kinds is None else kinds[group]
+        asked: Kinds | None = None
+        if kinds is not None:
+            chosen = kinds[group]
+        elif dice.random() < rule.partial:
+            chosen, asked = draw_mixture(dice)
+        else:
+            chosen = draw_kinds(dice)
         view = View(*torch.tensor(places, dtype=torch.float32, device=device).unbind(1))
         whole = View(*(view.top * 0, view.left * 0, *(2 * (view.photo_height, view.photo_width))))
         shape = (rule.together, rule.crop, rule.crop)
         composition = draw_composition(chosen, generator, shape, codec="torch")
         degraded = composition(clean, 1.0, view).mul(255).round().div(255)
+        if asked is not None:
+            clean = composition.without(asked)(clean, 1.0, view).mul(255).round().div(255)
         parts.append((degraded, clean, composition(thumbnail, 1.0, whole)))
-        names = tuple(kind.name for kind in chosen)
+        goals = _names(chosen if asked is None else asked)
+        stays = () if asked is None else _names(kind for kind in chosen if kind not in asked)
+        share = rule.prompted if asked is None else 1.0
         for _ in range(rule.together):
-            prompts.append(goal_sentence(names, dice) if dice.random() < rule.prompted else None)
+            prompts.append(goal_sentence(goals, dice, stays) if dice.random() < share else None)
     degraded, clean, thumbnail = (torch.cat(column) for column in zip(*parts, strict=True))
     return Sample(degraded, clean, thumbnail, prompts)
+
+
+def _names(kinds: Iterable[type[Degradation]]) -> tuple[str, ...]:
+    return tuple(kind.name for kind in kinds)

@@ -45,12 +45,13 @@ def validate(model: Tiny, photos: Photos, seed: int = 0) -> dict[str, list[float
             with torch.autocast(device.type, torch.bfloat16):
                 context = model.context(thumbnail_of(degraded), [None])
                 restored = model(degraded, torch.zeros(1, device=device), degraded, context).clamp(0, 1)
-            figures.append((_psnr(degraded, clean), _psnr(restored, clean)))
+            figures.append((psnr(degraded, clean), psnr(restored, clean)))
         columns = [sum(column) / len(figures) for column in zip(*figures, strict=True)]
         table[task] = [round(figure, 3) if math.isfinite(figure) else None for figure in columns]
     return table
 
 
-def _psnr(a: torch.Tensor, b: torch.Tensor) -> float:
+def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
+    """In dB for values in [0, 1], over all of them; infinite where they are the same."""
     error = float(((a - b) ** 2).mean())
     return float("inf") if error == 0 else -10 * float(torch.log10(torch.tensor(error)))

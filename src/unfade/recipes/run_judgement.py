@@ -1,4 +1,4 @@
-"""Gives a trained `tiny` its judgement of how far its own answers may be followed."""
+"""Gives a trained `tiny` its judgement of its own answers: how far to follow them, and how wrong they may be."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -7,33 +7,37 @@ from typing import Any
 import torch
 
 from unfade.backbones.tiny_weights import load_tiny, save_tiny
+from unfade.training.doubt import DoubtRun, fit_doubt
 from unfade.training.photos import Photos, load_photos
 from unfade.training.team import Team, work_together
 from unfade.training.trust import Answers, TrustRun, fit_trust, followed, look
 
 
-def run_trust(
+def run_judgement(
     photos: Sequence[Path],
     weights: Path,
     target: Path,
     *,
-    run: TrustRun | None = None,
+    trust: TrustRun | None = None,
+    doubt: DoubtRun | None = None,
     held_out: int = 24,
     judged: int = 600,
     workers: int = 1,
     report: Callable[[dict[str, Any]], None] | None = None,
 ) -> Path:
-    """Fits `Trust` for the weights of a finished training and writes both together; the network stays as it is.
+    """Fits `Trust` and `Doubt` for the weights of a finished training; the network itself stays as it is.
+
+    Command: `unfade train judgement --photos DIR --weights FILE -o FILE`. Hardware: 2 cores; about 20 minutes.
 
     Args:
         photos: the folders, or the packed file, the network was trained on.
         weights: of the network.
-        target: the file to write.
-        run: how; `TrustRun()` if left out.
+        target: the file to write, with network and judgement in it.
+        trust, doubt: how; the usual runs if left out.
         held_out: photos that were kept apart in training, and are here.
-        judged: how many drawn from those the result is judged by.
+        judged: how many degraded photos, drawn from those, `Trust` is judged by.
         workers: processes, best one a CPU core.
-        report: told how many photos are done, and at the end what it does to those held out; must be importable where
+        report: told how it goes, and at the end what `Trust` does to the photos held out; must be importable where
             there are several workers.
 
     Raises:
@@ -41,17 +45,17 @@ def run_trust(
         ModelError: the weights can't be used.
         OutputError: the target can't be written.
     """
-    run = run or TrustRun()
+    runs = trust or TrustRun(), doubt or DoubtRun()
     load_tiny(weights)
     loaded = load_photos(photos)
     loaded.split(held_out)
-    work_together(workers, _fit, run, loaded, held_out, judged, weights, target, report)
+    work_together(workers, _fit, runs, loaded, held_out, judged, weights, target, report)
     return target
 
 
 def _fit(
     team: Team,
-    run: TrustRun,
+    runs: tuple[TrustRun, DoubtRun],
     photos: Photos,
     held_out: int,
     judged: int,
@@ -59,21 +63,32 @@ def _fit(
     target: Path,
     report: Callable[[dict[str, Any]], None] | None,
 ) -> None:
+    run, doubted = runs
     loaded = load_tiny(weights)
     training, apart = photos.split(held_out)
     model = loaded.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def tell(number: int) -> None:
-        if report and team.leads and number % 200 < team.size:
-            report({"photo": number, "of": run.photos})
+    def tell(row: dict[str, Any]) -> None:
+        if report and team.leads:
+            report(row)
 
-    seen = team.gather(look(model, training, run, range(team.rank, run.photos, team.size), tell))
+    def count(number: int) -> None:
+        if number % 200 < team.size:
+            tell({"photo": number, "of": run.photos})
+
+    doubt = fit_doubt(
+        model,
+        training,
+        doubted,
+        team,
+        lambda step, loss: tell({"step": step, "of": doubted.steps, "loss": loss}),
+    )
+    seen = team.gather(look(model, training, run, range(team.rank, run.photos, team.size), count))
     others = team.gather(
         look(model, apart, run, range(run.photos + team.rank, run.photos + judged, team.size))
     )
     if not team.leads:
         return
     trust = fit_trust(Answers.joined(seen), run, model.config.context)
-    save_tiny(model, model.state_dict(), target, loaded.notes, trust)
-    if report:
-        report({"held out": followed(trust, Answers.joined(others))})
+    save_tiny(model, model.state_dict(), target, loaded.notes, trust, doubt)
+    tell({"held out": followed(trust, Answers.joined(others))})

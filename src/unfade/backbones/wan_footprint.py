@@ -1,0 +1,193 @@
+"""What a Wan model needs for one size: bytes and arithmetic of each phase, from its configuration alone."""
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from unfade.backbones.live_bytes import peak_of
+from unfade.backbones.wan import build_wan
+from unfade.backbones.wan_config import WanConfig
+from unfade.backbones.wan_denoiser import WanCondition
+from unfade.backbones.wan_vae_tiles import tile_grid, tiles_decoded
+
+if TYPE_CHECKING:
+    from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
+
+TILES = (1024, 512, 256)
+# Only matrices inside the blocks are stored in fp8; small layers around them decide too much.
+FP8_SKIPPED = ("patch_embedding", "condition_embedder", "norm", "^proj_out$", "lora")
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Bytes and floating point operations for one clip on one canvas.
+
+    Attributes:
+        transformer, vae: weights in their precisions.
+        block, around: of the transformer's weights, one block and everything outside the blocks.
+        fp8: the transformer's weights with its blocks' matrices in 8 bits.
+        encode, denoise, decode: the most that is alive besides weights while one frame is encoded, while the
+            transformer is evaluated once, while the clip is decoded chunk by chunk.
+        decode_tiled: the same for decoding in tiles, by their side in pixels.
+        remembered: keys and values of the prompts, held while sampling.
+        encode_flops, forward_flops, decode_flops: of one frame, one evaluation, the clip.
+        tile_flops: of decoding in tiles, by their side.
+    """
+
+    transformer: int
+    vae: int
+    block: int
+    around: int
+    fp8: int
+    encode: int
+    denoise: int
+    decode: int
+    decode_tiled: dict[int, int]
+    remembered: int
+    encode_flops: float
+    forward_flops: float
+    decode_flops: float
+    tile_flops: dict[int, float]
+
+
+def footprint_of(
+    config: WanConfig,
+    canvas: tuple[int, int],
+    frames: int,
+    dtype: torch.dtype = torch.bfloat16,
+    vae_dtype: torch.dtype = torch.float32,
+    prompts: int = 2,
+    text_tokens: int = 512,
+    denoised: tuple[int, int] | None = None,
+) -> Footprint:
+    """Runs every phase on the meta device, where shapes are real and memory is not.
+
+    Args:
+        config: of the model.
+        canvas: (height, width) of what is encoded and decoded.
+        frames: of the clip.
+        dtype, vae_dtype: of the weights.
+        prompts: how many are in use; 2 with guidance.
+        text_tokens: of one prompt.
+        denoised: (height, width) of what is denoised at once, where that is a tile of the canvas.
+
+    Raises:
+        ValueError: the model can't have this size.
+    """
+    known = json.dumps([dict(part) for part in (config.transformer, config.vae, config.scheduler)])
+    return _footprint(known, canvas, frames, dtype, vae_dtype, prompts, text_tokens, denoised or canvas)
+
+
+@lru_cache(32)
+def _footprint(
+    known: str,
+    canvas: tuple[int, int],
+    frames: int,
+    dtype: torch.dtype,
+    vae_dtype: torch.dtype,
+    prompts: int,
+    text_tokens: int,
+    denoised: tuple[int, int],
+) -> Footprint:
+    config = WanConfig(*json.loads(known))
+    height, width = canvas
+    shape = config.latent_shape(frames, height, width)
+    window = config.latent_shape(frames, *denoised)
+    tokens = config.tokens(frames, *denoised)
+    layers = config.transformer["num_layers"]
+    # One block stands for all: their activations are the same, and one is gone before the next begins.
+    lean = WanConfig({**config.transformer, "num_layers": 1}, config.vae, config.scheduler)
+    wan = build_wan(lean, "meta", dtype, vae_dtype)
+    model, vae = wan.denoiser.model, wan.vae
+    block = _bytes(model.blocks[0])
+    around = _bytes(model) - block
+    image = torch.empty(1, 3, 1, height, width, device="meta")
+    latents = torch.empty(1, *shape, device="meta")
+    text = torch.empty(1, text_tokens, config.transformer["text_dim"], device="meta", dtype=dtype)
+    seen = torch.empty(1, *window, device="meta")
+    condition = WanCondition(seen[:, :, :1], text)
+    # Where a denoiser is guided, one of its two answers waits for the other.
+    waiting = latents.numel() * dtype.itemsize * (prompts - 1)
+    encode, encode_flops = _cost(lambda: vae.encode(image))
+    decode, decode_flops = _cost(lambda: [chunk.shape for chunk in vae.decode(latents)])
+    tiled, tile_flops = _tiled(wan.vae.model, latents, vae_dtype, decode, decode_flops)
+    return Footprint(
+        transformer=around + layers * block,
+        vae=_bytes(vae.model),
+        block=block,
+        around=around,
+        fp8=around + layers * block - layers * _saved_by_fp8(model),
+        encode=encode,
+        denoise=peak_of(lambda: wan.denoiser(seen, 500, condition)) + waiting,
+        decode=decode,
+        decode_tiled=tiled,
+        remembered=prompts * layers * 2 * text_tokens * _inner(config) * dtype.itemsize,
+        encode_flops=encode_flops,
+        forward_flops=config.forward_flops(tokens, text_tokens, times=2, remembered=True),
+        decode_flops=decode_flops,
+        tile_flops=tile_flops,
+    )
+
+
+def _tiled(
+    vae: Any, latents: torch.Tensor, dtype: torch.dtype, whole: int, whole_flops: float
+) -> tuple[dict[int, int], dict[int, float]]:
+    """Peak and arithmetic for each side of tiles, from the one that has most around it."""
+    z = torch.empty_like(latents, dtype=dtype)
+    peaks: dict[int, int] = {}
+    flops: dict[int, float] = {}
+    for side in TILES:
+        rows, columns = tile_grid(vae, z.shape[3], z.shape[4], side)
+        if len(rows) * len(columns) == 1:
+            peaks[side], flops[side] = whole, whole_flops
+            continue
+        row, column = (
+            max(line, key=lambda tile: tile.outer_stop - tile.outer_start) for line in (rows, columns)
+        )
+        sizes = {name: _outer(line) for name, line in (("rows", rows), ("columns", columns))}
+        peak, one = _cost(
+            lambda row=row, column=column: next(tiles_decoded(vae, z, [row], [column]))[2].shape
+        )
+        frames = (latents.shape[2] - 1) * vae.config["scale_factor_temporal"] + 1
+        stride = vae.config["scale_factor_spatial"]
+        canvas = 3 * frames * latents.shape[3] * latents.shape[4] * stride**2
+        # The canvas in the VAE's precision is converted to fp32 at the end.
+        peaks[side] = peak + canvas * (dtype.itemsize + 4)
+        _, lead = _cost(lambda: next(tiles_decoded(vae, z, [], []), None))
+        share = sizes["rows"] * sizes["columns"] / (_outer([row]) * _outer([column]))
+        flops[side] = lead + (one - lead) * share
+    return peaks, flops
+
+
+def _outer(line: Any) -> int:
+    return sum(tile.outer_stop - tile.outer_start for tile in line)
+
+
+def _cost(work: Any) -> tuple[int, float]:
+    """Peak bytes and floating point operations."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counted:
+        peak = peak_of(work)
+    return peak, float(counted.get_total_flops())
+
+
+def _bytes(module: nn.Module) -> int:
+    return sum(one.numel() * one.itemsize for one in (*module.parameters(), *module.buffers()))
+
+
+def _saved_by_fp8(model: "WanTransformer3DModel") -> int:
+    """Bytes that one block loses when its matrices are stored in 8 bits."""
+    return sum(
+        sum(one.numel() * (one.itemsize - 1) for one in layer.parameters())
+        for name, layer in model.blocks[0].named_modules()
+        if isinstance(layer, nn.Linear) and "norm" not in name
+    )
+
+
+def _inner(config: WanConfig) -> int:
+    return config.transformer["num_attention_heads"] * config.transformer["attention_head_dim"]

@@ -1,0 +1,135 @@
+"""Carries the CPU-sized proof of V-Bridge out, stage by stage; whatever is done already is not done again.
+
+python -m unfade.recipes.run_vbridge_cpu --photos DIR... --runs DIR [--stage vae|base|drift|ablations|report|all]
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from unfade.core import UnfadeError, UsageError
+from unfade.recipes.vbridge_cpu import RECIPES
+from unfade.recipes.vbridge_cpu_report import report_proof
+from unfade.recipes.vbridge_proof import Report, VBridgeProof
+
+
+def run_vbridge_cpu(
+    photos: Sequence[Path],
+    folder: Path,
+    *,
+    recipe: str = "cpu",
+    stage: str = "all",
+    workers: int = 2,
+    report: Report | None = None,
+) -> None:
+    """Does one stage, or all of them in the order and side by side as two cores do them fastest.
+
+    Args:
+        photos: folders.
+        folder: of the run.
+        recipe: a name in `vbridge_cpu.RECIPES`.
+        stage: one of "vae", "base", "drift", "ablations", "report", or "all".
+        workers: processes that train the VAE; with more than one, "all" trains ablations beside the rest.
+        report: told every line of the logs; must be importable where there are several workers.
+
+    Raises:
+        UsageError: recipe or stage is unknown.
+        InputError: the photos can't be read or are too few.
+        UnfadeError: a stage failed.
+    """
+    if recipe not in RECIPES:
+        raise UsageError(f"unknown recipe {recipe!r}; there is {', '.join(RECIPES)}")
+    proof = VBridgeProof(RECIPES[recipe](), photos, folder, report)
+    stages: dict[str, Callable[[], object]] = {
+        "vae": lambda: proof.train_vae(workers),
+        "base": proof.train_base,
+        "drift": proof.train_drift,
+        "ablations": proof.train_ablations,
+        "report": lambda: report_proof(proof, proof.folder / "report"),
+    }
+    if stage != "all" and stage not in stages:
+        raise UsageError(f"unknown stage {stage!r}; there is {', '.join(stages)} and all")
+    if stage != "all":
+        _timed(proof, stage, stages[stage])
+        return
+    _timed(proof, "vae", stages["vae"])
+    beside = _beside(photos, folder, recipe) if workers > 1 else None
+    try:
+        for name in ("base", "drift"):
+            _timed(proof, name, stages[name])
+        if beside is not None and beside.wait():
+            raise UnfadeError("the ablations failed; run them alone with --stage ablations to see why")
+    finally:
+        if beside is not None and beside.poll() is None:
+            beside.terminate()
+            beside.wait()
+    if beside is None:
+        _timed(proof, "ablations", stages["ablations"])
+    _timed(proof, "report", stages["report"])
+
+
+def _beside(photos: Sequence[Path], folder: Path, recipe: str) -> subprocess.Popen[bytes]:
+    """The ablations in a process of their own; what is left of this one takes the other core."""
+    torch.set_num_threads(1)
+    words = [sys.executable, "-m", __name__ if __name__ != "__main__" else "unfade.recipes.run_vbridge_cpu"]
+    words += ["--photos", *map(str, photos), "--runs", str(folder), "--recipe", recipe]
+    return subprocess.Popen([*words, "--stage", "ablations", "--threads", "1"])
+
+
+def _timed(proof: VBridgeProof, stage: str, work: Callable[[], object]) -> None:
+    """Does a stage and notes how long this piece of it took; a stage that was stopped has several notes."""
+    begun = time.time()
+    try:
+        work()
+    finally:
+        seconds = round(time.time() - begun, 1)
+        if seconds > 0.5 or not (proof.folder / "seconds.jsonl").exists():
+            proof.folder.mkdir(parents=True, exist_ok=True)
+            with (proof.folder / "seconds.jsonl").open("a") as file:
+                file.write(json.dumps({"stage": stage, "begun": round(begun, 1), "seconds": seconds}) + "\n")
+
+
+def tell(row: dict[str, Any]) -> None:
+    """Prints a line of a log."""
+    sys.stdout.write(json.dumps(row) + "\n")
+    sys.stdout.flush()
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m unfade.recipes.run_vbridge_cpu", description=__doc__)
+    parser.add_argument("--photos", type=Path, nargs="+", required=True, help="folders of clean photos")
+    parser.add_argument("--runs", type=Path, required=True, help="folder of the run")
+    parser.add_argument("--stage", default="all", help="vae, base, drift, ablations, report or all")
+    parser.add_argument("--recipe", default="cpu", help=f"one of {', '.join(RECIPES)}")
+    parser.add_argument(
+        "--workers", type=int, default=2, help="processes for the VAE; 1 does everything in turn"
+    )
+    parser.add_argument("--threads", type=int, help="threads of this process")
+    given = parser.parse_args(words)
+    if given.threads:
+        torch.set_num_threads(given.threads)
+    try:
+        run_vbridge_cpu(
+            given.photos,
+            given.runs,
+            recipe=given.recipe,
+            stage=given.stage,
+            workers=given.workers,
+            report=tell,
+        )
+    except UnfadeError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

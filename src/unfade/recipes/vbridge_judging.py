@@ -1,0 +1,121 @@
+"""Restorers judged on pairs of files by category: what tables of drift correction and ablations are made of."""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from unfade.core import Clip, InputError, Plan
+from unfade.core.seeds import subseed
+from unfade.degrade.resample import resize
+from unfade.evaluation.metrics.fidelity import psnr, ssim
+from unfade.media.atomic import atomic_output
+from unfade.media.images import read_image
+from unfade.restore.latent import LatentRestorer
+from unfade.training.pairs import PairFiles
+
+Report = Callable[[dict[str, Any]], None]
+
+
+def degraded_of(pair: PairFiles) -> Clip:
+    """The degraded photo of a pair, enlarged to its truth's size where it is smaller (RealCE)."""
+    clip = read_image(pair.lq)
+    if not pair.resized:
+        return clip
+    return clip.with_frames(resize(clip.frames, pair.height, pair.width).clamp(0, 1))
+
+
+def restored(restorer: LatentRestorer, pair: PairFiles, plan: Plan, seed: int = 0) -> Clip:
+    """What a restorer makes of a pair's degraded photo; the noise depends on seed and the pair's name only."""
+    return restorer.restore(
+        degraded_of(pair), plan=plan, seed=subseed(seed, pair.name) % 2**31, keep=False
+    ).result
+
+
+def figures_of(result: Tensor, truth: Tensor) -> dict[str, float]:
+    """ "result" (PSNR in dB over RGB) and "ssim" of `[1, 3, H, W]`, rounded to 8 bits as files would be."""
+    rounded = result.clamp(0, 1).mul(255).round().div(255)
+    return {"result": psnr(rounded, truth), "ssim": ssim(rounded, truth)}
+
+
+def judged_pairs(
+    restorer: LatentRestorer,
+    pairs: Sequence[PairFiles],
+    plan: Plan,
+    journal: Path,
+    report: Report | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Means by category, and over all photos as "all"; a pair that the journal holds is not restored again.
+
+    Args:
+        restorer: to judge.
+        pairs: with their truths.
+        plan: how to restore.
+        journal: a file of one line for each pair.
+        report: told every new line.
+
+    Raises:
+        InputError: there are no pairs.
+    """
+    if not pairs:
+        raise InputError("there are no held-out pairs to judge on; hold some out or give others")
+    rows = {row["name"]: row for row in _lines(journal)}
+    for pair in pairs:
+        if pair.name in rows:
+            continue
+        truth = read_image(pair.hq).frames
+        row = {
+            "name": pair.name,
+            "category": pair.category,
+            "input": figures_of(degraded_of(pair).frames, truth)["result"],
+            **figures_of(restored(restorer, pair, plan).frames, truth),
+        }
+        journal.parent.mkdir(parents=True, exist_ok=True)
+        with journal.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        rows[pair.name] = row
+        if report:
+            report(row)
+    return means(rows[pair.name] for pair in pairs)
+
+
+def means(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """ "input", "result" and "ssim" by category, and over all rows as "all"."""
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(row["category"], []).append(row)
+        groups.setdefault("all", []).append(row)
+    order = [*sorted(name for name in groups if name != "all"), "all"]
+    return {
+        name: {
+            figure: sum(row[figure] for row in groups[name]) / len(groups[name])
+            for figure in ("input", "result", "ssim")
+            if figure in groups[name][0]
+        }
+        for name in order
+    }
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes a table's figures, whole or not at all."""
+    with atomic_output(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a page, whole or not at all."""
+    with atomic_output(path) as temporary:
+        temporary.write_text(text)
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """The journal's lines; one that was cut off by a kill is left out."""
+    rows: list[dict[str, Any]] = []
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            continue
+    return rows

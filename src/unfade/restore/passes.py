@@ -1,0 +1,109 @@
+"""The first pass over a frame, and the drift correction after it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unfade.backbones.wan_config import WanConfig
+from unfade.core import Clip, Trajectory, generator
+from unfade.diffusion.sizes import Fit
+from unfade.restore.adapters import DRIFT, RESTORE, Adapters
+from unfade.restore.border import as_the_file
+from unfade.restore.drift import worth_keeping
+from unfade.restore.placement import Load
+from unfade.restore.samples import Samples
+from unfade.restore.vbridge import VBridgeSettings
+from unfade.restore.walk import Tiling, Walk
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the first pass, and the second if there was one, made of a frame."""
+
+    base: Samples
+    corrected: Samples | None
+
+    def chosen(self, taken: bool | None) -> Samples:
+        return self.base if self.corrected is None or taken is False else self.corrected
+
+    def way(self, taken: bool | None, keep: bool) -> Tensor:
+        chosen = self.chosen(taken)
+        return torch.cat((self.base.mean, chosen.mean)) if keep and chosen is not self.base else chosen.mean
+
+
+@dataclass(frozen=True, slots=True)
+class Passes:
+    """What is the same for all frames of a clip."""
+
+    walk: Walk
+    fit: Fit
+    shape: tuple[int, int, int, int]
+    seed: int
+    device: torch.device
+    adapters: Adapters
+    corrects: bool
+    load: Load
+
+    def answer(self, frame: Tensor, corrected: bool = True) -> Answer:
+        """The restored frames of `[1, 3, H, W]`, averaged over the samples."""
+        canvas = self.fit.enter(frame)
+        base, second = Samples(), Samples() if self.corrects and corrected else None
+        for index in range(self.walk.settings.samples):
+            last = self._walked(base, canvas, frame.device, RESTORE, index)
+            if second is not None:
+                self._walked(second, last, frame.device, DRIFT, index)
+        return Answer(base, second)
+
+    def _walked(self, into: Samples, canvas: Tensor, home: torch.device, name: str, index: int) -> Tensor:
+        """Adds a way to the samples; gives its last frame on the canvas, `[1, 3, H, W]`."""
+        names: Sequence[str | int] = (
+            ("vbridge",) if (name, index) == (RESTORE, 0) else ("vbridge", name, index)
+        )
+        noise = torch.randn(1, *self.shape, generator=generator(self.seed, *names)).to(self.device)
+        self.adapters.use(self.walk.wan, name)
+        last = canvas
+        way: list[Tensor] = []
+        for part in self.walk.frames(canvas, noise):
+            last = part[-1:]
+            way.append(self.fit.leave(part).to(home))
+        into.add(torch.cat(way))
+        return last
+
+    def takes_correction(self, answers: Sequence[Answer]) -> bool | None:
+        """Whether the second pass is the result; None where nothing had to be decided."""
+        if not self.corrects or self.walk.settings.drift != "gated":
+            return None
+        base = torch.cat([answer.base.mean[-1:] for answer in answers])
+        second = torch.cat([answer.corrected.mean[-1:] for answer in answers if answer.corrected is not None])
+        return worth_keeping(base, second)
+
+    def correction(self, taken: bool | None) -> str:
+        """What became of the second pass, for provenance."""
+        if not self.corrects:
+            return "none"
+        if taken is None:
+            return self.walk.settings.drift
+        return "gated, taken" if taken else "gated, left out"
+
+
+def load_of(
+    config: WanConfig, fit: Fit, tiling: Tiling, settings: VBridgeSettings, dtype: torch.dtype
+) -> Load:
+    """What a walk over a canvas asks of the memory; the largest tile stands for all."""
+    stride = config.vae["scale_factor_spatial"]
+    seen = tiling.windows(fit.canvas_height // stride, fit.canvas_width // stride)
+    height, width = max(seen, key=lambda size: size[0] * size[1])
+    canvas, prompts = (fit.canvas_height, fit.canvas_width), 2 if settings.guidance > 1 else 1
+    return Load(config, canvas, (height * stride, width * stride), settings.frames, prompts, dtype)
+
+
+def trajectory_of(clip: Clip, ways: list[Tensor]) -> Trajectory:
+    """Clips at even times from the input itself to the result; `ways` holds `[K, 3, H, W]` for each frame."""
+    count = ways[0].shape[0]
+    clips = [clip]
+    for index in range(count):
+        frames = torch.stack([way[index] for way in ways]).to(clip.frames.dtype)
+        clips.append(clip.with_frames(as_the_file(frames, clip)))
+    return Trajectory(tuple(index / count for index in range(count + 1)), tuple(clips))

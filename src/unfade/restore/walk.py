@@ -1,0 +1,155 @@
+"""One walk from noise to the frames of a generated clip, on a canvas of legal size."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from unfade.backbones.wan import Wan
+from unfade.backbones.wan_config import WanConfig
+from unfade.backbones.wan_denoiser import WanCondition
+from unfade.core import Plan, UnfadeError
+from unfade.core.contracts import Progress
+from unfade.diffusion.flow import FlowSchedule, sample_flow
+from unfade.diffusion.guidance import Contrast, guidance_floor, guided
+from unfade.diffusion.sizes import AREA, Fit
+from unfade.diffusion.tiled import tiled, tiles_along
+from unfade.restore.vbridge import VBridgeSettings
+
+# What a tile contributes when it is chosen for one, and what it sees besides: with both sides of the halo it has
+# less than the area that the model is asked to do at once.
+AUTO_TILE, HALO = 1280, 128
+
+
+@dataclass(frozen=True, slots=True)
+class Tiling:
+    """Tiles of a canvas in places of its latents.
+
+    Attributes:
+        side: of what a tile contributes.
+        halo: what it sees besides, on each side.
+        multiple: borders between tiles lie at multiples of this.
+        count: how many tiles there are.
+    """
+
+    side: int
+    halo: int
+    multiple: int
+    count: int
+
+    @staticmethod
+    def of(config: WanConfig, fit: Fit, settings: VBridgeSettings, plan: Plan) -> "Tiling":
+        """The tiles that a plan asks for: "auto" has some only where `large` is "tile" and the canvas is large."""
+        stride = config.vae["scale_factor_spatial"]
+        multiple = config.size_multiple // stride
+        rows, columns = fit.canvas_height // stride, fit.canvas_width // stride
+        chosen = plan.tile
+        if chosen == "auto":
+            large = fit.canvas_height * fit.canvas_width > AREA
+            chosen = AUTO_TILE if settings.large == "tile" and large else 0
+        side = max(multiple, chosen // stride) if chosen else max(rows, columns)
+        halo = -(-HALO // config.size_multiple) * multiple
+        count = len(tiles_along(rows, side, halo, multiple)) * len(tiles_along(columns, side, halo, multiple))
+        return Tiling(side, halo, multiple, count)
+
+    def windows(self, rows: int, columns: int) -> list[tuple[int, int]]:
+        """Height and width of what each tile of a canvas sees, in places of the latents."""
+        spans = (
+            [
+                one.outer_stop - one.outer_start
+                for one in tiles_along(length, self.side, self.halo, self.multiple)
+            ]
+            for length in (rows, columns)
+        )
+        heights, widths = spans
+        return [(height, width) for height in heights for width in widths]
+
+
+class Tally:
+    """Counts equal parts of the work and tells the share done."""
+
+    def __init__(self, parts: int, progress: Progress | None) -> None:
+        self.parts = parts
+        self.done = 0
+        self.progress = progress
+
+    def __call__(self, *_: int) -> None:
+        self.add(1)
+
+    def add(self, parts: int) -> None:
+        self.done += parts
+        if self.progress:
+            self.progress(min(1.0, self.done / self.parts))
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """How to generate: the model, what it is told, and the steps.
+
+    Attributes:
+        wan: the model, with the adapter to be used switched on.
+        settings: how to sample.
+        texts: embeddings of the prompt and, where there is guidance, of the negative one.
+        tiling: of the canvas.
+        keep: whether all frames are wanted or the last one alone.
+        tell: counts steps (times tiles) and latents decoded.
+    """
+
+    wan: Wan
+    settings: VBridgeSettings
+    texts: Sequence[Tensor]
+    tiling: Tiling
+    keep: bool
+    tell: Tally
+
+    def frames(self, image: Tensor, noise: Tensor) -> Iterator[Tensor]:
+        """The generated frames after the first, or the last one alone; others go as they are decoded.
+
+        Args:
+            image: the first frame, `[1, 3, H, W]` in [0, 1], of the canvas's size.
+            noise: for the whole canvas, `[1, z, k, h, w]`.
+
+        Yields:
+            `[t, 3, H, W]` in [0, 1].
+
+        Raises:
+            UnfadeError: the model answered with something that isn't a number.
+        """
+        settings, wan = self.settings, self.wan
+        schedule = FlowSchedule(settings.steps, settings.shift, wan.config.scheduler)
+        floor = guidance_floor(schedule.times(), settings.guidance_end)
+        tiling = self.tiling
+        denoiser = tiled(
+            guided(wan.denoiser, settings.guidance, above=floor),
+            tiling.side,
+            tiling.halo,
+            tiling.multiple,
+            self.tell,
+        )
+        first = wan.vae.encode(image.unsqueeze(2)).to(noise.device)
+        told = [WanCondition(first, text) for text in self.texts]
+        with torch.inference_mode(), wan.denoiser.remembering():
+            latents = sample_flow(denoiser, noise, Contrast(told[0], told[-1]), schedule)
+            if not bool(torch.isfinite(latents.sum())):
+                raise UnfadeError("the network's answer is not a number; try --dtype fp32")
+        return decoded(wan, told[0].pinned(latents), self.keep, self.tell)
+
+
+def decoded(wan: Wan, latents: Tensor, keep: bool, tell: Tally | None = None) -> Iterator[Tensor]:
+    """The frames `[t, 3, H, W]` after the first, or the last one alone; others go as they are decoded.
+
+    A clip of one latent has one frame, which is its last.
+    """
+    every = wan.config.vae["scale_factor_temporal"]
+    done, in_all = 0, every * (latents.shape[2] - 1) + 1
+    for chunk in wan.vae.decode(latents):
+        if tell:
+            tell.add(-(-chunk.shape[2] // every))
+        first = 0 if done else 1
+        done += chunk.shape[2]
+        if keep and done > 1:
+            yield chunk[0, :, first:].transpose(0, 1)
+        elif not keep and done == in_all:
+            yield chunk[0, :, -1:].transpose(0, 1)
+        del chunk

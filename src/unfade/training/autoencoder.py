@@ -1,0 +1,304 @@
+"""A small Wan VAE trained from nothing: mostly photos, now and then a short clip of a photo getting better."""
+
+import json
+import math
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unfade.core import InputError, generator, subseed
+from unfade.degrade import draw_composition, named
+from unfade.degrade.composition import Kinds
+from unfade.degrade.resample import resize
+from unfade.media.atomic import atomic_output
+from unfade.training.folded import folded_convolutions
+from unfade.training.optimizer import MuonAdamW
+from unfade.training.photos import Photos
+from unfade.training.team import Team
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AutoencoderRun:
+    """A whole training run of a VAE.
+
+    Attributes:
+        steps: in total.
+        batch: photos at once; a clip counts as `frames + 3` photos.
+        crop: side in pixels; the photo is first reduced so that its shorter side is between `crop` and `reach`.
+        reach: largest shorter side.
+        clips: every this many steps the batch is of clips.
+        frames: of a clip, 4k + 1.
+        kinds: names of degradations that inputs may carry.
+        clean: share of photos without any.
+        lr, warmup: peak rate and steps to reach it; the rate falls as a cosine to a fiftieth.
+        kl: weight of the mean divergence of a latent value from a standard normal one.
+        square: weight of the mean squared error beside the mean absolute one; values are in [-1, 1].
+        ema: decay of the averaged weights, which are the ones kept.
+        seed: of everything random.
+        report_every, checkpoint_every: steps.
+    """
+
+    steps: int = 1900
+    batch: int = 32
+    crop: int = 64
+    reach: int = 192
+    clips: int = 4
+    frames: int = 5
+    kinds: tuple[str, ...] = ("lowlight", "haze", "gaussian-noise")
+    clean: float = 0.7
+    lr: float = 3e-3
+    warmup: int = 100
+    kl: float = 1e-4
+    square: float = 2.0
+    ema: float = 0.998
+    seed: int = 0
+    report_every: int = 100
+    checkpoint_every: int = 250
+
+    def rate(self, step: int) -> float:
+        """The learning rate at a step."""
+        warm = min(1.0, (step + 1) / max(1, self.warmup))
+        return self.lr * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / self.steps)))
+
+
+def settle(vae: Any) -> None:
+    """Makes a fresh VAE easy to teach.
+
+    Each frame is a photo of its own: older moments of every kernel become 0, so what a photo teaches holds for
+    clips from the first step on. Each residual block passes on what it gets: its last convolution becomes 0, so
+    training begins from the averages and copies of the shortcuts. And the posterior begins narrow (a standard
+    deviation of 0.05), or its noise would drown what little the latents say at first.
+    """
+    with torch.no_grad():
+        for name, module in vae.named_modules():
+            if isinstance(module, nn.Conv3d) and module.kernel_size[0] > 1:
+                module.weight[:, :, :-1].zero_()
+                if name.endswith("conv2") and module.bias is not None:
+                    module.weight.zero_()
+                    module.bias.zero_()
+        vae.quant_conv.weight[vae.config.z_dim :].zero_()
+        vae.quant_conv.bias[vae.config.z_dim :].fill_(-6.0)
+
+
+def drawn_crops(photos: Photos, count: int, crop: int, reach: int, dice: random.Random) -> Tensor:
+    """Random crops of reduced and flipped photos, `[count, 3, crop, crop]` in [0, 1]."""
+    crops: list[Tensor] = []
+    for _ in range(count):
+        photo = photos[dice.randrange(len(photos))]
+        shorter = min(photo.shape[1:])
+        goal = min(max(crop, shorter), round(crop * (max(reach, crop) / crop) ** dice.random()))
+        # The part that becomes the crop is cut first, so that no more than that is resized.
+        side = min(shorter, round(crop * shorter / goal))
+        top, left = (dice.randint(0, length - side) for length in photo.shape[1:])
+        window = photo[:, top : top + side, left : left + side].float().div(255)
+        window = resize(window[None], crop, crop)[0].clamp(0, 1)
+        crops.append(window.flip(2) if dice.random() < 0.5 else window)
+    return torch.stack(crops)
+
+
+def drawn_clips(
+    clean: Tensor, kinds: Sequence[Kinds], frames: int, dice: random.Random, fields: torch.Generator
+) -> Tensor:
+    """Clips `[B, 3, frames, S, S]` that go straight from a degraded photo to the clean one."""
+    times = torch.linspace(0, 1, frames).reshape(1, 1, -1, 1, 1)
+    degraded = torch.cat([_degraded(one[None], dice.choice(kinds), fields) for one in clean])
+    return torch.lerp(degraded[:, :, None], clean[:, :, None], times)
+
+
+def _degraded(clean: Tensor, kind: Kinds, fields: torch.Generator) -> Tensor:
+    shape = (clean.shape[0], clean.shape[2], clean.shape[3])
+    return draw_composition(kind, fields, shape, codec="torch")(clean, 1.0)
+
+
+class AutoencoderTrainer:
+    """Owns the state of a run; `run()` goes on from wherever it stands.
+
+    Attributes:
+        vae: the weights being trained, fp32; the arithmetic is bf16 inside.
+        average: their moving average.
+        step: how many are done.
+    """
+
+    def __init__(
+        self, run: AutoencoderRun, vae: Any, photos: Photos, folder: Path, team: Team | None = None
+    ) -> None:
+        self.plan = run
+        self.vae = vae.train().requires_grad_(True)
+        self.photos = photos
+        self.folder = folder
+        self.team = team or Team()
+        self.kinds = [named(name) for name in run.kinds]
+        self.average = {name: value.detach().clone() for name, value in vae.state_dict().items()}
+        hidden, ends = _split(vae)
+        self.optimizer = MuonAdamW(hidden, ends, lr=run.lr, weight_decay=0.0)
+        self.step = 0
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "vae.pt"
+
+    def save(self) -> None:
+        """Writes the checkpoint atomically; the leader's is everyone's, as all dice come from the step."""
+        if not self.team.leads:
+            return
+        state = {
+            "plan": asdict(self.plan),
+            "step": self.step,
+            "model": self.vae.state_dict(),
+            "average": self.average,
+            "optimizer": self.optimizer.state_dict(),
+        }
+        with atomic_output(self.checkpoint) as temporary:
+            torch.save(state, temporary)
+
+    def resume(self) -> bool:
+        """Takes up the folder's checkpoint, if there is one.
+
+        Raises:
+            InputError: it is of another network.
+        """
+        if not self.checkpoint.exists():
+            return False
+        state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        try:
+            self.vae.load_state_dict(state["model"])
+        except RuntimeError as error:
+            raise InputError(
+                f"the checkpoint in {self.folder} is of another network; choose another folder"
+            ) from error
+        self.average = state["average"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step = state["step"]
+        log = self.folder / "vae.jsonl"
+        if self.team.leads and log.exists():
+            rows = log.read_text().splitlines(keepends=True)
+            log.write_text("".join(row for row in rows if json.loads(row)["step"] <= self.step))
+        return True
+
+    def batch(self, step: int) -> Tensor:
+        """The pixels of a step `[B, 3, T, S, S]` in [-1, 1], this member's share of them."""
+        plan = self.plan
+        dice = random.Random(subseed(plan.seed, "crops", step, self.team.rank))
+        fields = generator(plan.seed, "fields", step, self.team.rank)
+        share = plan.batch // self.team.size
+        if plan.clips and step % plan.clips == plan.clips - 1:
+            share = max(1, share // (plan.frames + 3))
+            clean = drawn_crops(self.photos, share, plan.crop, plan.reach, dice)
+            return drawn_clips(clean, self.kinds, plan.frames, dice, fields) * 2 - 1
+        clean = drawn_crops(self.photos, share, plan.crop, plan.reach, dice)
+        parts = [part for part in clean.split(max(1, share // 8))]
+        mixed = [
+            part if dice.random() < plan.clean else _degraded(part, dice.choice(self.kinds), fields)
+            for part in parts
+        ]
+        return torch.cat(mixed)[:, :, None] * 2 - 1
+
+    def loss(self, pixels: Tensor, step: int) -> Tensor:
+        """What is minimised, for pixels in [-1, 1]."""
+        noise = generator(self.plan.seed, "posterior", step, self.team.rank)
+        with torch.autocast("cpu", torch.bfloat16):
+            posterior = self.vae.encode(pixels, return_dict=False)[0]
+            mean, logvar = posterior.mean.float(), posterior.logvar.float()
+            latents = mean + torch.exp(0.5 * logvar) * torch.randn(mean.shape, generator=noise)
+            answer = self.vae.decode(latents, return_dict=False)[0].float()
+        error = answer - pixels
+        divergence = 0.5 * (mean**2 + logvar.exp() - 1 - logvar).mean()
+        return error.abs().mean() + self.plan.square * (error**2).mean() + self.plan.kl * divergence
+
+    def train_step(self) -> float:
+        """One update; returns the loss over the team.
+
+        Raises:
+            FloatingPointError: the loss is not finite; the weights are as before the step.
+        """
+        loss = self.loss(self.batch(self.step), self.step)
+        shared = float(self.team.mean(loss.detach().clone()))
+        if not math.isfinite(shared):
+            raise FloatingPointError(f"the loss is {shared} at step {self.step}; lower the learning rate")
+        loss.backward()
+        self.team.mean_gradients(self.vae.parameters())
+        torch.nn.utils.clip_grad_norm_(self.vae.parameters(), 1.0)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.plan.rate(self.step)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        decay = min(self.plan.ema, (1 + self.step) / (10 + self.step))
+        for name, value in self.vae.state_dict().items():
+            self.average[name].lerp_(value, 1 - decay)
+        self.step += 1
+        return shared
+
+    def run(self, until: int | None = None, report: Callable[[dict[str, Any]], None] | None = None) -> None:
+        """Trains to the end of the plan, or to step `until`; checkpoints and logs on the way."""
+        end = min(until or self.plan.steps, self.plan.steps)
+        recent: list[float] = []
+        begun = time.perf_counter()
+        with folded_convolutions(self.vae):
+            while self.step < end:
+                recent.append(self.train_step())
+                last = self.step == end
+                if (self.step % self.plan.report_every == 0 or last) and self.team.leads:
+                    row = {
+                        "step": self.step,
+                        "loss": round(sum(recent) / len(recent), 5),
+                        "psnr": round(self.psnr(), 2),
+                        "seconds": round(time.perf_counter() - begun, 1),
+                    }
+                    self._log(row, report)
+                    recent, begun = [], time.perf_counter()
+                if self.step % self.plan.checkpoint_every == 0 or last:
+                    self.save()
+
+    @torch.inference_mode()
+    def psnr(self, count: int = 32) -> float:
+        """In dB, of clean crops that are always the same ones, by the weights as they stand."""
+        dice = random.Random(subseed(self.plan.seed, "judged"))
+        pixels = drawn_crops(self.photos, count, self.plan.crop, self.plan.reach, dice)[:, :, None] * 2 - 1
+        with torch.autocast("cpu", torch.bfloat16):
+            latents = self.vae.encode(pixels, return_dict=False)[0].mode()
+            answer = self.vae.decode(latents, return_dict=False)[0].float()
+        return -10 * math.log10(float(((answer - pixels) ** 2).mean()) / 4 + 1e-12)
+
+    def _log(self, row: dict[str, Any], report: Callable[[dict[str, Any]], None] | None) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "vae.jsonl").open("a") as log:
+            log.write(json.dumps(row) + "\n")
+        if report:
+            report(row)
+
+    def finish(self, samples: int = 64) -> Any:
+        """The VAE with averaged weights, its latents' mean and standard deviation measured and written down."""
+        self.vae.load_state_dict(self.average)
+        self.vae.eval().requires_grad_(False)
+        with torch.inference_mode(), folded_convolutions(self.vae):
+            parts = [
+                self.vae.encode(pixels, return_dict=False)[0].mode().transpose(0, 1).flatten(1)
+                for pixels in self._specimens(samples)
+            ]
+        latents = torch.cat(parts, dim=1)
+        self.vae.register_to_config(
+            latents_mean=latents.mean(1).tolist(), latents_std=latents.std(1).clamp_min(1e-3).tolist()
+        )
+        return self.vae
+
+    def _specimens(self, samples: int) -> Iterator[Tensor]:
+        for index in range(samples):
+            yield self.batch(-1 - index)
+
+
+def _split(vae: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+    """(for Muon, for AdamW): kernels between feature maps, and the rest."""
+    hidden: list[Tensor] = []
+    ends: list[Tensor] = []
+    for name, parameter in vae.named_parameters():
+        inner = parameter.ndim >= 4 and not any(
+            end in name for end in ("conv_in", "conv_out", "quant", "gamma")
+        )
+        (hidden if inner else ends).append(parameter)
+    return hidden, ends

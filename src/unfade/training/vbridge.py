@@ -1,0 +1,365 @@
+"""Trains Wan to continue a degraded photo towards its truth, by LoRA or whole, on one to many GPUs."""
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unfade.backbones.wan import Wan, build_wan
+from unfade.backbones.wan_folder import save_wan
+from unfade.conditioning.lora import (
+    Role,
+    attach_lora,
+    base_fingerprint,
+    load_adapter,
+    save_adapter,
+    train_adapter,
+)
+from unfade.core import InputError, UnfadeError, UsageError, generator
+from unfade.training.flow_matching import flow_loss
+from unfade.training.latents import LatentStore
+from unfade.training.run_log import RunLog
+from unfade.training.sequences import Sequences
+from unfade.training.stopping import Stop, stop_after_step
+from unfade.training.tracker import Tracker
+from unfade.training.vbridge_run import VBridgeRun, check_run
+from unfade.training.vbridge_state import learnt, read_state, save_state, take_up
+from unfade.training.vbridge_validation import validate_vbridge
+
+__all__ = ["VBridgeRun", "VBridgeTrainer"]
+
+Report = Callable[[dict[str, Any]], None]
+
+
+class VBridgeTrainer:
+    """Owns the state of a run; `run()` goes on from wherever it stands.
+
+    Everything random is a function of seed, step and sample, so a resumed run repeats nothing and leaves nothing out,
+    and a step over several processes is the step of one. Processes come from `accelerate launch` (DDP, or FSDP of
+    version 2 to spread a model that is trained whole); without it there is one.
+
+    Attributes:
+        plan: the run.
+        wan: the model; its transformer is changed in place.
+        step: how many steps are done.
+        clipped: how many of them had their gradient clipped.
+        store: gives latents.
+        log: what the run tells of itself.
+    """
+
+    def __init__(
+        self,
+        run: VBridgeRun,
+        wan: Wan,
+        sequences: Sequences,
+        texts: Tensor,
+        folder: Path,
+        held_out: Sequences | None = None,
+        tracker: Tracker | None = None,
+        *,
+        device: str = "cpu",
+        role: Role = "restore",
+        start: Path | None = None,
+        cache: Path | None = None,
+    ) -> None:
+        """A run at its beginning.
+
+        Args:
+            run: what to do.
+            wan: the base; trained whole it has to be float32.
+            sequences: to learn from.
+            texts: embedded prompts, `[1, L, D]`, or `[2, L, D]` with the empty one second.
+            folder: of checkpoint, log, pictures and weights.
+            held_out: to validate on.
+            tracker: told figures and pictures besides the log.
+            device: "cpu" or "cuda".
+            role: of the adapter, and its name on the model.
+            start: an adapter to go on from instead of a new one.
+            cache: of latents; in `folder` unless given.
+
+        Raises:
+            UsageError: the run does not fit the model, the texts or the number of processes.
+            ModelError: the adapter to start from does not fit.
+        """
+        from accelerate import Accelerator
+
+        self.plan = run
+        self.wan = wan
+        self.folder = folder
+        self.sequences = sequences
+        self.held_out = held_out
+        self.role: Role = role
+        self.step = 0
+        self.clipped = 0
+        self.accelerator = Accelerator(cpu=device == "cpu")
+        self.device = self.accelerator.device
+        self.log = RunLog(folder, self.leads, tracker)
+        check_run(run, wan.config, len(sequences), len(texts), self.accelerator.num_processes)
+        self.texts = texts.float().to(self.device)
+        bare = wan.denoiser.model
+        if run.lora is None:
+            bare.float().requires_grad_(True)  # type: ignore[call-arg]
+        elif start is not None:
+            load_adapter(bare, start, role)
+            train_adapter(bare, role)
+        else:
+            attach_lora(bare, run.lora, run.seed, role)
+        if run.gradient_checkpointing:
+            bare.enable_gradient_checkpointing()
+        wan.to(self.device)
+        optimizer = torch.optim.AdamW(
+            [parameter for parameter in bare.parameters() if parameter.requires_grad],
+            lr=run.lr,
+            betas=run.betas,
+            eps=run.eps,
+            weight_decay=run.weight_decay,
+        )
+        self.model, wrapped = self.accelerator.prepare(bare, optimizer)
+        self.optimizer: torch.optim.Optimizer = wrapped.optimizer
+        self.store = LatentStore(
+            wan.vae, sequences, run.frames, run.crops, run.seed, cache or folder / "latents"
+        )
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process logs and saves."""
+        return self.accelerator.is_main_process
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "checkpoint.pt"
+
+    @property
+    def steps(self) -> int:
+        """Of the whole run."""
+        return self.plan.steps(len(self.sequences))
+
+    def save(self) -> None:
+        """Writes the checkpoint, whole or not at all; called by all processes.
+
+        Raises:
+            OutputError: it can't be written.
+        """
+        notes = {
+            "run": json.dumps(asdict(self.plan)),
+            "base": base_fingerprint(self.wan.denoiser.model.config),
+            "role": self.role,
+            "step": self.step,
+            "clipped": self.clipped,
+        }
+        save_state(self.checkpoint, self.model, self.optimizer, notes, self.leads)
+
+    def resume(self) -> bool:
+        """Takes up the folder's checkpoint, if there is one; the log loses what came after it.
+
+        Raises:
+            InputError: the checkpoint is damaged, or of another base, adapter or role.
+        """
+        if not self.checkpoint.exists():
+            return False
+        state = read_state(self.checkpoint)
+        before, now = json.loads(state["run"]), json.loads(json.dumps(asdict(self.plan)))
+        same = (base_fingerprint(self.wan.denoiser.model.config), self.role, now["lora"])
+        if (state["base"], state["role"], before["lora"]) != same:
+            raise InputError(
+                f"the checkpoint in {self.folder} is of another model or adapter; choose another folder with --runs"
+            )
+        take_up(self.model, self.optimizer, state)
+        self.step, self.clipped = state["step"], state["clipped"]
+        self.log.forget_after(self.step)
+        changed = {
+            name: [before.get(name), value] for name, value in now.items() if before.get(name) != value
+        }
+        if changed:
+            self.log.write({"step": self.step, "changed": changed})
+        return True
+
+    def train_step(self, stop: Stop | None = None) -> dict[str, float]:
+        """One update.
+
+        Returns:
+            "loss" and "norm" (of the gradient, before it is clipped), over all processes.
+
+        Raises:
+            FloatingPointError: loss or gradient is not finite; everything is as before the step.
+        """
+        run, accelerator = self.plan, self.accelerator
+        count = len(self.sequences)
+        size, epoch = run.size(self.step, count), self.step // run.epoch_steps(count)
+        chosen, levels, bare = (
+            run.chosen(self.step, count),
+            run.levels(self.step),
+            run.without_text(self.step),
+        )
+        share = run.batch // (run.accumulation * accelerator.num_processes)
+        total = torch.zeros((), device=self.device)
+        for micro in range(run.accumulation):
+            begin = (micro * accelerator.num_processes + accelerator.process_index) * share
+            slots = range(begin, begin + share)
+            latents = torch.stack([self.store(chosen[slot], size, epoch) for slot in slots])
+            noise = torch.stack(
+                [
+                    torch.randn(latents.shape[1:], generator=generator(run.seed, "noise", self.step, slot))
+                    for slot in slots
+                ]
+            )
+            text = self.texts[[int(bare[slot]) for slot in slots]]
+            last = micro == run.accumulation - 1
+            with nullcontext() if last else accelerator.no_sync(self.model):
+                with self._arithmetic():
+                    loss = flow_loss(
+                        self.model,
+                        latents.to(self.device),
+                        noise.to(self.device),
+                        levels[list(slots)].to(self.device),
+                        text,
+                        self.wan.config.transformer["patch_size"],
+                        run.first_latent_loss,
+                    )
+                loss = loss / run.accumulation
+                total += loss.detach()
+                accelerator.backward(loss)
+        told = torch.stack([total, total.new_tensor(float(bool(stop and stop.asked)))])
+        told = accelerator.reduce(told, "sum")
+        shared = float(told[0]) / accelerator.num_processes
+        if stop:
+            # Whichever process was told to stop, all of them do so at the same step.
+            stop.agreed = bool(told[1])
+        learning = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        norm = torch.nn.utils.clip_grad_norm_(learning, run.clip)
+        norm = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)  # type: ignore[operator]
+        if not (math.isfinite(shared) and math.isfinite(norm)):
+            self.optimizer.zero_grad(set_to_none=True)
+            names = ", ".join(self.sequences.names[index] for index in chosen)
+            what = "loss" if not math.isfinite(shared) else "gradient"
+            raise FloatingPointError(f"the {what} is not a number at step {self.step} (samples: {names})")
+        for group in self.optimizer.param_groups:
+            group["lr"] = run.rate(self.step)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        self.clipped += norm > run.clip
+        return {"loss": shared, "norm": norm}
+
+    def _arithmetic(self) -> AbstractContextManager[Any]:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.precision == "bf16")
+
+    def run(self, until: int | None = None, report: Report | None = None) -> None:
+        """Trains to the end of the plan, or to step `until`; checkpoints, validates and logs on the way.
+
+        After SIGINT or SIGTERM the step under way is finished and saved first.
+
+        Raises:
+            UnfadeError: the loss is not a number any more; the state before that step is saved.
+            KeyboardInterrupt, SystemExit: as asked for by a signal.
+        """
+        end = min(self.steps, until or self.steps)
+        with stop_after_step() as stop:
+            try:
+                self._run(end, stop, report)
+            finally:
+                self.log.close()
+            if stop.agreed or stop.asked:
+                stop.obey()
+
+    def _run(self, end: int, stop: Stop, report: Report | None) -> None:
+        recent: list[dict[str, float]] = []
+        clipped, begun = self.clipped, time.perf_counter()
+        while self.step < end and not stop.agreed:
+            try:
+                recent.append(self.train_step(stop))
+            except FloatingPointError as error:
+                self.save()
+                raise UnfadeError(
+                    f"{error}; the state before it is kept in {self.checkpoint}: look at these samples, or go on "
+                    "with a lower --lr"
+                ) from error
+            except UnfadeError:
+                # A photo that went missing, say; alone, this process can still keep what was learnt.
+                self.optimizer.zero_grad(set_to_none=True)
+                if self.accelerator.num_processes == 1:
+                    self.save()
+                raise
+            last = self.step == end or stop.agreed
+            validates = self.held_out is not None and not stop.agreed
+            validates = validates and (self.step % self.plan.validate_every == 0 or last)
+            if self.step % self.plan.log_every == 0 or last or validates:
+                seconds = time.perf_counter() - begun
+                row = {**self._figures(recent, self.clipped - clipped), "seconds": round(seconds, 2)}
+                if validates:
+                    row["held_out"] = self.validate()
+                self.log.write(row)
+                if report and self.leads:
+                    report(row)
+                recent, clipped, begun = [], self.clipped, time.perf_counter()
+            if self.step % self.plan.checkpoint_every == 0 or last:
+                self.save()
+
+    def _figures(self, recent: list[dict[str, float]], clipped: int) -> dict[str, Any]:
+        means = {name: sum(row[name] for row in recent) / len(recent) for name in ("loss", "norm")}
+        return {
+            "step": self.step,
+            "of": self.steps,
+            "size": self.plan.size(self.step - 1, len(self.sequences)),
+            "loss": round(means["loss"], 6),
+            "norm": round(means["norm"], 6),
+            "clipped": round(clipped / len(recent), 3),
+            "clipped_in_all": round(self.clipped / self.step, 3),
+            "rate": self.plan.rate(self.step - 1),
+            "latents_made": self.store.encoded,
+            "latents_read": self.store.found,
+            "photos_enlarged": self.store.enlarged,
+        }
+
+    def validate(self) -> dict[str, Any]:
+        """Figures on the held-out sequences at the present crop, and a picture in `pictures/`.
+
+        All processes do the same work, since a model that is spread needs all of them; the first one writes.
+        """
+        if self.held_out is None:
+            raise UsageError("there are no held-out sequences to validate on")
+        run = self.plan
+        size = run.size(max(0, self.step - 1), len(self.sequences))
+        with self._arithmetic():
+            figures, picture = validate_vbridge(
+                self.wan,
+                self.held_out,
+                self.texts[:1],
+                run.frames,
+                size,
+                run.validate_steps,
+                run.shift,
+                run.seed,
+            )
+        self.log.picture(picture, self.step)
+        return figures
+
+    def export(self, notes: Mapping[str, str] | None = None) -> Path:
+        """Writes what was learnt: `adapter.safetensors`, or a model folder for a model trained whole.
+
+        Called by all processes. Returns the path.
+
+        Raises:
+            OutputError: it can't be written.
+        """
+        run, bare = self.plan, self.wan.denoiser.model
+        weights = learnt(self.model)
+        path = self.folder / ("adapter.safetensors" if run.lora else f"model-{self.step:06d}")
+        told = {**(notes or {}), "step": str(self.step), "run": json.dumps(asdict(run))}
+        if self.leads and run.lora:
+            save_adapter(
+                bare, path, self.wan.provenance, told, role=self.role, name=self.role, weights=weights
+            )
+        elif self.leads and not path.exists():
+            whole = build_wan(self.wan.config, "meta").denoiser.model
+            whole.load_state_dict(weights, assign=True)
+            save_wan(Wan.of(whole, self.wan.vae.model, self.wan.config.scheduler), path)
+        self.accelerator.wait_for_everyone()
+        return path

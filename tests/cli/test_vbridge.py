@@ -1,0 +1,127 @@
+"""`unfade restore` with a video model: the same files, reports and refusals as with tiny."""
+
+import json
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+from unfade.media.images import probe_image, read_image
+from unfade.media.notes import read_notes
+
+FAST = ("--steps", 1, "--guidance", 1, "--clip-frames", 5, "--device", "cpu", "--dtype", "fp32")
+
+
+@pytest.fixture
+def vbridge(
+    unfade: Callable[..., Any], wan_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Any]:
+    """Runs `unfade restore` with the small model."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return lambda *arguments: unfade("restore", "-n", wan_folder, *FAST, *arguments)
+
+
+def test_a_photo_with_everything(vbridge: Any, make_photo: Any, tmp_path: Path) -> None:
+    source = make_photo(tmp_path / "a.png", 40, 70)
+    ended = vbridge(
+        source,
+        "--film",
+        "--sheet",
+        "--save-frames",
+        "--frames",
+        5,
+        "--samples",
+        2,
+        "--confidence",
+        "--format",
+        "json",
+    )
+    assert ended.code == 0, ended.err
+    row = json.loads(ended.out)
+    assert row["status"] == "done"
+    assert row["settings"]["steps"] == 1 and row["settings"]["samples"] == 2
+    assert row["settings"]["tile"] == 0 and row["settings"]["dtype"] == "float32"
+    result = read_image(tmp_path / "a_unfaded.png")
+    assert (result.height, result.width) == (40, 70)
+    assert len(list((tmp_path / "a_unfaded_frames").iterdir())) == 5
+    assert (tmp_path / "a_unfaded.mp4").stat().st_size > 0 and (tmp_path / "a_unfaded_sheet.png").exists()
+    # The film begins with the input, so its first frame is the photo itself.
+    first = read_image(tmp_path / "a_unfaded_frames" / "0000.png").frames
+    assert float((first - read_image(source).frames).abs().max()) < 1 / 250
+    sure = probe_image(tmp_path / "a_unfaded_confidence.png")
+    assert (sure.height, sure.width, sure.bit_depth, sure.colour) == (40, 70, 16, "grey")
+    assert row["outputs"]["confidence"] == str(tmp_path / "a_unfaded_confidence.png")
+    notes = read_notes(tmp_path / "a_unfaded.png")
+    assert (notes["model"], notes["steps"], notes["samples"]) == ("small", "1", "2")
+    assert notes["method"].startswith("V-Bridge") and len(notes["weights"]) == 64
+
+
+def test_a_folder_goes_on_after_a_broken_photo(vbridge: Any, make_photo: Any, tmp_path: Path) -> None:
+    for name in ("a.png", "c.jpg"):
+        make_photo(tmp_path / "in" / name, 32, 40)
+    (tmp_path / "in" / "b.png").write_bytes(b"")
+    ended = vbridge(tmp_path / "in", "-o", tmp_path / "out")
+    assert ended.code == 5
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "c.jpg"]
+    assert "1 failed" in ended.err and "b.png is empty" in ended.err
+
+
+def test_a_clip_keeps_its_frames_and_gets_its_notes(vbridge: Any, tmp_path: Path) -> None:
+    source = tmp_path / "clip.mp4"
+    with av.open(str(source), "w") as container:
+        video = container.add_stream("libx264", rate=10)
+        video.width, video.height, video.pix_fmt, video.time_base = 48, 32, "yuv420p", Fraction(1, 10)
+        for index in range(3):
+            picture = np.full((32, 48, 3), 60 + 40 * index, np.uint8)
+            container.mux(video.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+        container.mux(video.encode(None))
+    ended = vbridge(source, "--format", "json")
+    assert ended.code == 0, ended.err
+    assert json.loads(ended.out)["footage"]["frames"] == 3
+    with av.open(str(tmp_path / "clip_unfaded.mp4")) as container:
+        assert len(list(container.decode(video=0))) == 3
+    refused = vbridge(source, "--confidence", "--overwrite")
+    assert refused.code == 2 and "--confidence is of photos" in refused.err
+
+
+def test_a_dry_run_says_what_it_would_take(vbridge: Any, make_photo: Any, tmp_path: Path) -> None:
+    source = make_photo(tmp_path / "a.png", 40, 70)
+    ended = vbridge(source, "--dry-run", "--steps", 7, "--guidance", 5)
+    assert ended.code == 0, ended.err
+    assert "70 x 40, 1 tile(s), 14 evaluations" in ended.out
+    assert not (tmp_path / "a_unfaded.png").exists()
+    refused = vbridge(source, "--dry-run", "--clip-frames", 6)
+    assert refused.code == 2 and "frames must be 4k + 1, not 6" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("--confidence",), 2, "add --samples 4"),
+        (("--guidance", "0.2"), 2, "guidance must be at least 1"),
+        (("--guidance-end", "2"), 2, "share of the steps"),
+        (("--adapter", "nowhere.safetensors"), 6, "no adapter at nowhere.safetensors"),
+    ],
+)
+def test_what_makes_no_sense_is_one_sentence(
+    vbridge: Any, make_photo: Any, tmp_path: Path, arguments: tuple[str, ...], code: int, said: str
+) -> None:
+    ended = vbridge(make_photo(tmp_path / "a.png"), *arguments)
+    assert ended.code == code and said in ended.err and len(ended.err.strip().splitlines()) == 1
+    assert sorted(path.name for path in tmp_path.glob("a_*")) == []
+
+
+def test_tiny_refuses_what_is_of_video_models(unfade: Any, make_photo: Any, tmp_path: Path) -> None:
+    source = make_photo(tmp_path / "a.png")
+    for option in (("--guidance", 3), ("--preset", "paper"), ("--large", "tile"), ("--drift", "gated")):
+        ended = unfade("restore", source, *option)
+        assert ended.code == 2 and "has no use for" in ended.err
+    ended = unfade("restore", source, "--confidence")
+    assert ended.code in (0, 2)
+    assert (tmp_path / "a_unfaded_confidence.png").exists() == (ended.code == 0)
+    if ended.code:
+        assert "can't tell how sure it is" in ended.err and not (tmp_path / "a_unfaded.png").exists()

@@ -1,0 +1,60 @@
+"""What is made of what users write."""
+
+import pytest
+
+from unfade.prompts import Wish, goal_sentence, read_wish
+from unfade.prompts.goals import EVERYTHING, PHRASES
+from unfade.prompts.vbridge import PROMPT
+
+
+@pytest.mark.parametrize("prompt", [None, "", "   \n"])
+def test_no_prompt_is_blind_and_understood(prompt: str | None) -> None:
+    assert read_wish(prompt) == Wish(None, 1.0, True)
+
+
+@pytest.mark.parametrize(
+    "phrase", [*(phrase for several in PHRASES.values() for phrase in several), *EVERYTHING]
+)
+def test_every_goal_we_know_is_understood(phrase: str) -> None:
+    wish = read_wish(f"A street at night: {phrase}!")
+    assert wish.understood and wish.text == f"A street at night: {phrase}!" and wish.strength == 1
+
+
+@pytest.mark.parametrize(
+    "prompt", ["hello world", "去除噪声", "Удали шум", "make it photo", "\x00\ud83d", "x" * 10_000]
+)
+def test_without_a_known_goal_a_prompt_is_blind_and_says_so(prompt: str) -> None:
+    assert read_wish(prompt) == Wish(None, 1.0, False)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "text", "strength"),
+    [
+        ("Slightly brighten it", "brighten it", 0.5),
+        ("remove the noise a little", "remove the noise", 0.5),
+        ("STRONGLY sharpen it", "sharpen it", 1.25),
+        ("denoise it as much as possible", "denoise it", 1.25),
+        ("slightly, strongly deblur", ", deblur", 0.5),
+        ("a bit", None, 0.5),
+    ],
+)
+def test_words_of_strength_are_taken_out(prompt: str, text: str | None, strength: float) -> None:
+    assert read_wish(prompt) == Wish(text, strength, True)
+
+
+def test_published_prompts_ask_for_everything() -> None:
+    assert read_wish(PROMPT).understood
+    assert PROMPT in EVERYTHING
+
+
+def test_ten_thousand_characters_are_read() -> None:
+    assert read_wish("brighten " * 1200).understood
+
+
+def test_what_training_says_is_understood() -> None:
+    import random
+
+    for seed in range(200):
+        dice = random.Random(seed)
+        names = tuple(dice.sample(sorted(PHRASES), 2))
+        assert read_wish(goal_sentence(names, dice, ("noise",))).understood

@@ -1,0 +1,114 @@
+"""Memory plans under a restorer: chosen, told, and left for a smaller one without losing the result."""
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from unfade.backbones.wan import Wan, build_wan
+from unfade.backbones.wan_config import SMALL
+from unfade.core import Clip, Plan, UnfadeError, UsageError, generator
+from unfade.restore.latent import LatentRestorer, VBridgeSettings
+from unfade.restore.outputs import plan_jobs
+from unfade.restore.placement import Load, Room
+from unfade.restore.report import JobReport
+
+FP32 = Plan(dtype="fp32", device="cpu", seed=5)
+QUICK = VBridgeSettings(frames=5, steps=1, guidance=1)
+# Wide enough that the smallest tiles are fewer pixels than the whole.
+WIDE = Clip(torch.rand(1, 3, 32, 320, generator=torch.Generator().manual_seed(1)))
+
+
+def sentences(prompts: Sequence[str], device: torch.device) -> list[Tensor]:
+    return [torch.randn(1, 7, 24, generator=generator(0, prompt)).to(device) for prompt in prompts]
+
+
+@pytest.fixture
+def wan() -> Wan:
+    torch.manual_seed(11)
+    return build_wan(SMALL)
+
+
+def restorer(wan: Wan, room: Room | None = None) -> LatentRestorer:
+    return LatentRestorer(
+        "small", wan.config, lambda device, dtype: wan, sentences, QUICK, room=room or Room()
+    )
+
+
+def short_of_memory(forward: Callable[..., Any], times: int) -> Callable[..., Any]:
+    """The real forward, which runs out of memory so many times first."""
+    left = [times]
+
+    def wrapped(*given: Any, **named: Any) -> Any:
+        if left[0]:
+            left[0] -= 1
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 12.00 GiB.")
+        return forward(*given, **named)
+
+    return wrapped
+
+
+def test_running_out_once_is_told_and_loses_nothing(wan: Wan, caplog: pytest.LogCaptureFixture) -> None:
+    expected = restorer(wan).restore(WIDE, plan=FP32)
+    model: Any = wan.denoiser.model
+    model.forward = short_of_memory(model.forward, 1)
+    starved, shares = restorer(wan), []
+    with caplog.at_level(logging.WARNING, "unfade"):
+        found = starved.restore(WIDE, plan=FP32, progress=shares.append)
+    assert len(found.trajectory) == 5
+    torch.testing.assert_close(found.result.frames, expected.result.frames, atol=2e-5, rtol=0)
+    assert expected.provenance["memory"] == "resident" and "memory_note" not in expected.provenance
+    assert found.provenance["memory"].startswith("resident, VAE in tiles of ")
+    note = f"memory ran out (resident); going on with {found.provenance['memory']}"
+    assert found.provenance["memory_note"] == note
+    assert [record.message for record in caplog.records] == [note]
+    assert shares[-1] == 1
+    # The next photo begins with what fitted.
+    calls = wan.denoiser.calls
+    assert starved.restore(WIDE, plan=FP32).provenance["memory"] == found.provenance["memory"]
+    assert wan.denoiser.calls == calls + 1
+    report = JobReport(plan_jobs(["a.png"]).jobs[0], "done", provenance=found.provenance)
+    assert json.loads(json.dumps(report.as_dict({})))["settings"]["memory_note"] == note
+
+
+def test_running_out_again_is_an_error_of_one_sentence(wan: Wan) -> None:
+    model: Any = wan.denoiser.model
+    model.forward = short_of_memory(model.forward, 2)
+    with pytest.raises(UnfadeError, match="memory ran out twice"):
+        restorer(wan).restore(WIDE, plan=FP32)
+
+
+def test_footage_goes_on_from_the_frame_that_did_not_fit(wan: Wan) -> None:
+    frames = [WIDE.frames[0], WIDE.frames[0].flip(-1)]
+    expected = list(restorer(wan).restore_stream(iter(frames), plan=FP32))
+    model: Any = wan.denoiser.model
+    model.forward = short_of_memory(model.forward, 1)
+    found = list(restorer(wan).restore_stream(iter(frames), plan=FP32))
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, atol=2e-5, rtol=0)
+
+
+def test_what_is_asked_for_is_done(wan: Wan) -> None:
+    found = restorer(wan, Room(vae_tiles="on")).restore(WIDE, plan=FP32)
+    assert found.provenance["memory"].startswith("resident, VAE in tiles of ")
+    with pytest.raises(
+        UsageError, match="memory must be one of auto, resident, offload, group, fp8, not 'disk'"
+    ):
+        Room("disk")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="vae-tiles must be one of auto, on, off"):
+        Room(vae_tiles="maybe")  # type: ignore[arg-type]
+
+
+def test_a_forecast_grows_with_the_photo_and_the_work() -> None:
+    def told(side: int, evaluations: int) -> dict[str, Any]:
+        load = Load(SMALL, (side, side), (side, side), 5, 1, torch.float32)
+        return dict(load.forecast(Room(), torch.device("cpu"), evaluations))
+
+    small, large = told(64, 1), told(256, 1)
+    assert 0 < small["predicted_peak_gb"] < large["predicted_peak_gb"]
+    assert small["fits"] and small["memory"] == "resident"
+    assert 0 < large["predicted_seconds"] < told(256, 10_000)["predicted_seconds"]

@@ -1,0 +1,122 @@
+"""A small Wan VAE in training: folded convolutions are diffusers' own, a run goes on exactly, the loss falls."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from unfade.backbones.wan import build_wan
+from unfade.core import InputError
+from unfade.recipes.vbridge_cpu import small_wan
+from unfade.training.autoencoder import AutoencoderRun, AutoencoderTrainer, drawn_crops, settle
+from unfade.training.folded import folded_convolutions
+from unfade.training.photos import Photos, load_photos
+
+CONFIG = small_wan(64, 1, z_dim=4, base=4)
+RUN = AutoencoderRun(
+    steps=6, batch=16, crop=16, reach=24, clips=2, warmup=1, report_every=3, checkpoint_every=2
+)
+
+
+@pytest.fixture(scope="module")
+def photos(examples: Path) -> Photos:
+    return load_photos([examples])
+
+
+def trainer(photos: Photos, folder: Path, run: AutoencoderRun = RUN, base: int = 4) -> AutoencoderTrainer:
+    torch.manual_seed(3)
+    vae = build_wan(small_wan(64, 1, z_dim=4, base=base)).vae.model
+    settle(vae)
+    return AutoencoderTrainer(run, vae, photos, folder)
+
+
+@pytest.mark.parametrize("levels", [3, 4])
+@pytest.mark.parametrize("frames", [1, 5, 9])
+def test_folded_convolutions_are_the_real_ones(frames: int, levels: int) -> None:
+    torch.manual_seed(0)
+    from unfade.backbones.wan_config import SMALL
+
+    wan = build_wan(CONFIG if levels == 3 else SMALL)
+    clip = torch.rand(2, 3, frames, 32, 32)
+    latents = wan.vae.encode(clip)
+    decoded = torch.cat(list(wan.vae.decode(latents)), dim=2)
+    with folded_convolutions(wan.vae.model):
+        torch.testing.assert_close(wan.vae.encode(clip), latents, atol=2e-5, rtol=1e-4)
+        again = torch.cat(list(wan.vae.decode(latents)), dim=2)
+    torch.testing.assert_close(again, decoded, atol=2e-5, rtol=1e-4)
+    assert torch.equal(wan.vae.encode(clip), latents)
+
+
+def test_gradients_are_the_real_ones() -> None:
+    torch.manual_seed(0)
+    vae = build_wan(CONFIG).vae.model.requires_grad_(True)
+    clip = torch.rand(1, 3, 5, 16, 16) * 2 - 1
+
+    def gradients() -> list[torch.Tensor]:
+        answer = vae.decode(vae.encode(clip, return_dict=False)[0].mode(), return_dict=False)[0]
+        parameters = [value for value in vae.parameters() if value.requires_grad]
+        return list(torch.autograd.grad((answer - clip).square().mean(), parameters, allow_unused=True))
+
+    real = gradients()
+    with folded_convolutions(vae):
+        for mine, theirs in zip(gradients(), real, strict=True):
+            if theirs is not None:
+                torch.testing.assert_close(mine, theirs, atol=1e-6, rtol=1e-3)
+
+
+def test_a_settled_vae_sees_every_frame_alone() -> None:
+    torch.manual_seed(0)
+    vae = build_wan(CONFIG).vae
+    settle(vae.model)
+    clip = torch.rand(1, 3, 5, 16, 16)
+    other = torch.cat([torch.rand(1, 3, 1, 16, 16), clip[:, :, 1:]], dim=2)
+    torch.testing.assert_close(vae.encode(clip)[:, :, 1], vae.encode(other)[:, :, 1])
+
+
+def test_resuming_equals_never_stopping(photos: Photos, tmp_path: Path) -> None:
+    whole = trainer(photos, tmp_path / "whole")
+    whole.run()
+    trainer(photos, tmp_path / "broken").run(until=4)
+    second = trainer(photos, tmp_path / "broken")
+    assert second.resume()
+    assert second.step == 4
+    second.run()
+    for name, value in whole.average.items():
+        assert torch.equal(second.average[name], value), name
+    logs = [
+        [json.loads(row) for row in (tmp_path / name / "vae.jsonl").read_text().splitlines()]
+        for name in ("whole", "broken")
+    ]
+    assert [row["step"] for row in logs[0]] == [3, 6]
+    assert [(row["step"], row["psnr"]) for row in logs[0]] == [(row["step"], row["psnr"]) for row in logs[1]]
+
+
+def test_another_network_is_refused(photos: Photos, tmp_path: Path) -> None:
+    trainer(photos, tmp_path).run(until=1)
+    trainer(photos, tmp_path).save()
+    with pytest.raises(InputError, match="another network"):
+        trainer(photos, tmp_path, base=8).resume()
+
+
+def test_it_learns_and_its_latents_are_normalised(photos: Photos, tmp_path: Path) -> None:
+    run = AutoencoderRun(
+        steps=24, batch=16, crop=16, reach=24, warmup=5, report_every=1000, checkpoint_every=1000
+    )
+    learner = trainer(photos, tmp_path, run)
+    with folded_convolutions(learner.vae):
+        before = learner.psnr()
+    learner.run()
+    with folded_convolutions(learner.vae):
+        assert learner.psnr() > before + 0.5
+    vae = learner.finish(samples=8)
+    assert len(vae.config.latents_mean) == len(vae.config.latents_std) == 4
+    assert not any(parameter.requires_grad for parameter in vae.parameters())
+
+
+def test_crops_come_from_reduced_photos(photos: Photos) -> None:
+    import random
+
+    crops = drawn_crops(photos, 6, 16, 64, random.Random(0))
+    assert crops.shape == (6, 3, 16, 16)
+    assert 0 <= float(crops.min()) < float(crops.max()) <= 1

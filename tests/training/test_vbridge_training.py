@@ -1,0 +1,307 @@
+"""Real steps of the real trainer on small random models of the real classes."""
+
+import importlib
+import json
+import multiprocessing
+import os
+import signal
+import socket
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from unfade.backbones.wan import Wan, build_wan
+from unfade.backbones.wan_config import SMALL
+from unfade.backbones.wan_folder import load_wan, open_wan
+from unfade.conditioning.lora import LoraSettings, load_adapter
+from unfade.core import InputError, UnfadeError, UsageError
+from unfade.degrade import SINGLE
+from unfade.training.photos import Photos, load_photos
+from unfade.training.sequences import PhotoSequences
+from unfade.training.vbridge import VBridgeRun, VBridgeTrainer
+from unfade.training.vbridge_state import read_state
+
+TEXTS = torch.randn(2, 5, 24, generator=torch.Generator().manual_seed(5))
+RUN = VBridgeRun(
+    stages=((1, 32), (1, 64)),
+    frames=5,
+    lr=1e-3,
+    warmup=2,
+    batch=2,
+    crops=1,
+    precision="fp32",
+    lora=LoraSettings(rank=4),
+    checkpoint_every=3,
+    validate_every=100,
+    validate_steps=2,
+    log_every=1,
+)
+WHOLE = replace(RUN, lora=None)
+
+
+def wan() -> Wan:
+    torch.manual_seed(4)
+    return build_wan(SMALL)
+
+
+@pytest.fixture(scope="module")
+def sequences(examples: Path) -> PhotoSequences:
+    photos = load_photos([examples])
+    few = Photos(*(column[:2] if i else column for i, column in enumerate(_columns(photos))))
+    return PhotoSequences(few, {"noise": SINGLE["gaussian-noise"], "dark": SINGLE["lowlight"]})
+
+
+def _columns(photos: Photos) -> list[torch.Tensor]:
+    return [photos.pixels, photos.starts, photos.heights, photos.widths, photos.thumbnails]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("latents")
+
+
+def learnt(trainer: VBridgeTrainer) -> dict[str, torch.Tensor]:
+    return {
+        name: value.detach().clone()
+        for name, value in trainer.wan.denoiser.model.named_parameters()
+        if value.requires_grad
+    }
+
+
+def rows(folder: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("run", [RUN, WHOLE], ids=["lora", "whole"])
+def test_resuming_equals_never_stopping(
+    run: VBridgeRun, sequences: PhotoSequences, cache: Path, tmp_path: Path
+) -> None:
+    straight = VBridgeTrainer(run, wan(), sequences, TEXTS, tmp_path / "straight", cache=cache)
+    before = learnt(straight)
+    straight.run()
+    assert straight.step == straight.steps == 4
+    VBridgeTrainer(run, wan(), sequences, TEXTS, tmp_path / "broken", cache=cache).run(until=1)
+    second = VBridgeTrainer(run, wan(), sequences, TEXTS, tmp_path / "broken", cache=cache)
+    assert second.resume() and second.step == 1
+    second.run()
+    for name, value in learnt(straight).items():
+        assert torch.equal(learnt(second)[name], value), name
+        # The text's projections learn as everything else does.
+        assert not torch.equal(before[name], value), name
+    losses = [[row["loss"] for row in rows(tmp_path / folder)] for folder in ("straight", "broken")]
+    assert losses[0] == losses[1] and len(losses[0]) == 4
+    assert [row["size"] for row in rows(tmp_path / "broken")] == [32, 32, 64, 64]
+
+
+def test_micro_batches_are_the_batch(sequences: PhotoSequences, cache: Path, tmp_path: Path) -> None:
+    both = []
+    for accumulation in (1, 2):
+        run = replace(RUN, accumulation=accumulation)
+        trainer = VBridgeTrainer(run, wan(), sequences, TEXTS, tmp_path, cache=cache)
+        both.append((trainer.train_step(), learnt(trainer)))
+    assert both[0][0] == pytest.approx(both[1][0], rel=1e-5)
+    # AdamW's first step is the sign of the gradient where that is not lost in rounding.
+    for name, value in both[0][1].items():
+        assert (both[1][1][name] - value).abs().median() < 1e-7, name
+
+
+def test_it_learns_one_sequence(sequences: PhotoSequences, cache: Path, tmp_path: Path) -> None:
+    run = replace(WHOLE, stages=((60, 32),), batch=4, lr=5e-3, clip=1.0, text_dropout=0.0)
+    trainer = VBridgeTrainer(run, wan(), sequences, TEXTS, tmp_path, cache=cache)
+    losses = [trainer.train_step()["loss"] for _ in range(40)]
+    assert sum(losses[-8:]) < 0.7 * sum(losses[:8])
+
+
+def test_a_run_leaves_log_pictures_and_an_adapter(
+    sequences: PhotoSequences, cache: Path, tmp_path: Path
+) -> None:
+    trainer = VBridgeTrainer(RUN, wan(), sequences, TEXTS, tmp_path, held_out=sequences, cache=cache)
+    trainer.run(until=2)
+    last = rows(tmp_path)[-1]
+    held_out = last["held_out"]
+    assert isinstance(held_out, dict)
+    assert len(held_out["frames"]) == 5 and held_out["result"] == held_out["frames"][-1]
+    assert set(held_out["gains"]) == {"noise", "dark"}
+    assert (tmp_path / "pictures" / "step-000002.png").is_file()
+    assert last["clipped"] == 1.0, "random weights have gradients far above 0.05"
+    told = load_adapter(wan().denoiser.model, trainer.export({"commit": "abc"}))
+    assert (told["role"], told["notes.commit"], told["notes.step"]) == ("restore", "abc", "2")
+    assert told["base.weights"] == "random"
+
+
+def test_latents_are_made_once(sequences: PhotoSequences, tmp_path: Path) -> None:
+    run = replace(RUN, stages=((3, 32),), batch=4, crops=2)
+    trainer = VBridgeTrainer(run, wan(), sequences, TEXTS, tmp_path)
+    trainer.run()
+    assert (trainer.store.encoded, trainer.store.found) == (8, 4)
+    kept = trainer.store.path(0, 32, 0)
+    first = trainer.store(0, 32, 0)
+    kept.write_bytes(b"damaged")
+    assert torch.equal(trainer.store(0, 32, 0), first)
+    torch.manual_seed(99)
+    other = VBridgeTrainer(run, build_wan(SMALL), sequences, TEXTS, tmp_path)
+    assert other.store.path(0, 32, 0) != kept
+
+
+def test_a_model_trained_whole_is_a_folder_again(
+    sequences: PhotoSequences, cache: Path, tmp_path: Path
+) -> None:
+    trainer = VBridgeTrainer(WHOLE, wan(), sequences, TEXTS, tmp_path, cache=cache)
+    trainer.run(until=1)
+    loaded = load_wan(open_wan(trainer.export()), torch.float32)
+    theirs = loaded.denoiser.model.state_dict()
+    for name, value in trainer.wan.denoiser.model.state_dict().items():
+        assert torch.equal(theirs[name], value), name
+
+
+def test_bf16_keeps_what_learns_in_fp32(sequences: PhotoSequences, cache: Path, tmp_path: Path) -> None:
+    model = wan()
+    model.denoiser.model.to(torch.bfloat16)
+    trainer = VBridgeTrainer(replace(RUN, precision="bf16"), model, sequences, TEXTS, tmp_path, cache=cache)
+    told = trainer.train_step()
+    assert told["loss"] > 0
+    assert {value.dtype for value in learnt(trainer).values()} == {torch.float32}
+    state = next(iter(trainer.optimizer.state.values()))
+    assert state["exp_avg"].dtype == torch.float32
+    exact = VBridgeTrainer(RUN, wan(), sequences, TEXTS, tmp_path, cache=cache).train_step()
+    assert told["loss"] == pytest.approx(exact["loss"], rel=0.02)
+
+
+def test_a_loss_that_is_not_a_number_keeps_the_state(
+    sequences: PhotoSequences, cache: Path, tmp_path: Path
+) -> None:
+    trainer = VBridgeTrainer(RUN, wan(), sequences, TEXTS, tmp_path, cache=cache)
+    trainer.run(until=1)
+    good = learnt(trainer)
+    trainer.texts = trainer.texts * torch.nan
+    with pytest.raises(
+        UnfadeError, match=r"loss is not a number at step 1 \(samples: .*\); the state before it is kept"
+    ):
+        trainer.run()
+    second = VBridgeTrainer(RUN, wan(), sequences, TEXTS, tmp_path, cache=cache)
+    assert second.resume() and second.step == 1
+    assert all(torch.equal(learnt(second)[name], value) for name, value in good.items())
+    second.run(until=2)
+    assert second.step == 2
+
+
+def test_ctrl_c_finishes_the_step_and_saves(sequences: PhotoSequences, cache: Path, tmp_path: Path) -> None:
+    trainer = VBridgeTrainer(RUN, wan(), sequences, TEXTS, tmp_path, cache=cache)
+
+    def interrupt(row: dict[str, object]) -> None:
+        if row["step"] == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run(report=interrupt)
+    second = VBridgeTrainer(RUN, wan(), sequences, TEXTS, tmp_path, cache=cache)
+    assert second.resume() and second.step == 2
+    assert all(torch.equal(learnt(second)[name], value) for name, value in learnt(trainer).items())
+
+
+def test_what_does_not_fit_is_refused(sequences: PhotoSequences, cache: Path, tmp_path: Path) -> None:
+    def trainer(run: VBridgeRun, texts: torch.Tensor = TEXTS) -> VBridgeTrainer:
+        return VBridgeTrainer(run, wan(), sequences, texts, tmp_path, cache=cache)
+
+    with pytest.raises(UsageError, match="multiples of 32, not 720x720"):
+        trainer(replace(RUN, stages=((1, 720),)))
+    with pytest.raises(UsageError, match="frames must be 4k"):
+        trainer(replace(RUN, frames=8))
+    with pytest.raises(UsageError, match="can't be split"):
+        trainer(replace(RUN, accumulation=3))
+    with pytest.raises(UsageError, match="empty prompt"):
+        trainer(RUN, TEXTS[:1])
+    first = trainer(RUN)
+    first.run(until=1)
+    with pytest.raises(InputError, match="another model or adapter"):
+        trainer(replace(RUN, lora=LoraSettings(rank=2))).resume()
+    first.checkpoint.write_bytes(b"nothing")
+    with pytest.raises(InputError, match="damaged"):
+        trainer(RUN).resume()
+
+
+def test_an_adapter_can_be_gone_on_from(sequences: PhotoSequences, cache: Path, tmp_path: Path) -> None:
+    first = VBridgeTrainer(RUN, wan(), sequences, TEXTS, tmp_path / "one", cache=cache)
+    first.run(until=1)
+    written = first.export()
+    second = VBridgeTrainer(
+        RUN, wan(), sequences, TEXTS, tmp_path / "two", cache=cache, role="drift-correction", start=written
+    )
+    for name, value in learnt(first).items():
+        assert torch.equal(learnt(second)[name.replace(".restore.", ".drift-correction.")], value)
+
+
+def _spread(self: object, model: torch.nn.Module, optimizer: torch.optim.AdamW) -> tuple[object, object]:
+    """What `Accelerator.prepare` does for FSDP of version 2, which accelerate offers on GPUs only."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    names = [name for name, value in model.named_parameters() if value.requires_grad]
+    mesh = init_device_mesh("cpu", (2,))
+    for block in model.blocks:  # type: ignore[union-attr]
+        fully_shard(block, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    parameters = dict(model.named_parameters())
+    optimizer.param_groups[0]["params"] = [parameters[name] for name in names]
+    return model, SimpleNamespace(optimizer=optimizer)
+
+
+def _work(rank: int, port: int, run: VBridgeRun, spread: bool, *told: object) -> None:
+    """One of two processes; forked, so that it has everything imported and the tests' settings."""
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    os.environ.update(
+        MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), WORLD_SIZE="2", LOCAL_WORLD_SIZE="2", RANK=str(rank),
+        LOCAL_RANK=str(rank), ACCELERATE_USE_CPU="true", GLOO_SOCKET_IFNAME="lo",
+    )  # fmt: skip
+    if spread:
+        Accelerator.prepare = _spread  # type: ignore[method-assign]
+        # Nothing is done in place to what the model returns.
+        warnings.filterwarnings("ignore", "FSDP2-wrapped module", UserWarning)
+    sequences, cache, folder, until = told
+    trainer = VBridgeTrainer(run, wan(), sequences, TEXTS, folder, cache=cache)  # type: ignore[arg-type]
+    assert trainer.accelerator.num_processes == 2
+    trainer.resume()
+    trainer.run(until)  # type: ignore[arg-type]
+    trainer.export()
+    torch.distributed.destroy_process_group()
+
+
+def _two(*told: object) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    importlib.import_module("torch._dynamo")  # once, before the fork: spreading a model needs it
+    fork = multiprocessing.get_context("fork")
+    workers = [fork.Process(target=_work, args=(rank, port, *told)) for rank in (0, 1)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    assert [worker.exitcode for worker in workers] == [0, 0]
+
+
+@pytest.mark.parametrize(("run", "spread"), [(RUN, False), (WHOLE, True)], ids=["copies", "spread"])
+def test_two_processes_take_the_steps_of_one(
+    run: VBridgeRun, spread: bool, sequences: PhotoSequences, cache: Path, tmp_path: Path
+) -> None:
+    """Each takes half of every batch; a resumed pair ends as one that never stopped."""
+    one = VBridgeTrainer(run, wan(), sequences, TEXTS, tmp_path / "one", cache=cache)
+    one.run()
+    _two(run, spread, sequences, cache, tmp_path / "two", 4)
+    _two(run, spread, sequences, cache, tmp_path / "broken", 1)
+    _two(run, spread, sequences, cache, tmp_path / "broken", 4)
+    states = {name: read_state(tmp_path / name / "checkpoint.pt") for name in ("one", "two", "broken")}
+    for name, value in states["two"]["weights"].items():
+        assert torch.equal(states["broken"]["weights"][name], value), name
+        torch.testing.assert_close(states["one"]["weights"][name], value, atol=1e-4, rtol=1e-3)
+    assert len(states["two"]["weights"]) == len(learnt(one))
+    for alone, shared in zip(rows(tmp_path / "one"), rows(tmp_path / "two"), strict=True):
+        assert shared["loss"] == pytest.approx(alone["loss"], rel=1e-4)
+        assert shared["norm"] == pytest.approx(alone["norm"], rel=1e-3)
