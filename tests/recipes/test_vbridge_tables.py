@@ -108,6 +108,7 @@ def test_a_table_with_and_without_correction(
         str(wan_folder),
         tmp_path,
         held_out=1,
+        each=1,
         plan=PLAN,
         sampling=SAMPLING,
         **SHORT,

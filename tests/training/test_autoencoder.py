@@ -89,7 +89,8 @@ def test_resuming_equals_never_stopping(photos: Photos, tmp_path: Path) -> None:
         for name in ("whole", "broken")
     ]
     assert [row["step"] for row in logs[0]] == [3, 6]
-    assert [(row["step"], row["psnr"]) for row in logs[0]] == [(row["step"], row["psnr"]) for row in logs[1]]
+    assert [row["step"] for row in logs[1]] == [3, 4, 6]
+    assert [row["psnr"] for row in logs[1] if row["step"] != 4] == [row["psnr"] for row in logs[0]]
 
 
 def test_another_network_is_refused(photos: Photos, tmp_path: Path) -> None:
@@ -101,7 +102,7 @@ def test_another_network_is_refused(photos: Photos, tmp_path: Path) -> None:
 
 def test_it_learns_and_its_latents_are_normalised(photos: Photos, tmp_path: Path) -> None:
     run = AutoencoderRun(
-        steps=24, batch=16, crop=16, reach=24, warmup=5, report_every=1000, checkpoint_every=1000
+        steps=24, batch=8, crop=16, reach=24, warmup=2, report_every=1000, checkpoint_every=1000
     )
     learner = trainer(photos, tmp_path, run)
     with folded_convolutions(learner.vae):

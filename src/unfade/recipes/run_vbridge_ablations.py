@@ -46,6 +46,8 @@ def run_ablations(
     kinds: Mapping[str, Kinds] = FOUNDIR,
     epochs: int | None = None,
     size: int | None = None,
+    each: int | None = None,
+    device: str = "auto",
     plan: Plan | None = None,
     sampling: dict[str, Any] | None = None,
     report: Report | None = None,
@@ -62,6 +64,8 @@ def run_ablations(
         photos: clean ones, for the "trajectory" table, under degradations of every one of `kinds`.
         kinds: of the degradations of `photos`.
         epochs, size: a shorter comparison; see `vbridge_ablations.shortened`.
+        each: pairs of each category to learn from, instead of each row's own number.
+        device: to train on: "auto", "cpu" or "cuda".
         plan: how to restore.
         sampling: fields of `VBridgeSettings` that differ from the published ones; frames are each row's own.
         report: told every line of logs.
@@ -83,6 +87,8 @@ def run_ablations(
         )
     plan = plan or Plan()
     rows = [shortened(row, epochs, size) for row in ABLATIONS[table]()]
+    if each is not None:
+        rows = [replace(row, each=each) for row in rows]
     # Drawn once, as every training draws its held-out pairs first and with the same seed.
     judged_on = choose_pairs(find_pairs(pairs), 1, rows[0].run.seed, held_out).held_out
     told: list[Row] = []
@@ -90,9 +96,9 @@ def run_ablations(
         home = folder / row.name.replace(" ", "-").replace("/", "")
         asked = {**(sampling or {}), "frames": row.run.frames}
         restorer = (
-            _of_photos(row, model, home, photos, kinds, changes, asked, report)
+            _of_photos(row, model, home, photos, kinds, changes, asked, device, report)
             if table == "trajectory"
-            else _of_pairs(row, pairs, model, home, held_out, changes, asked, plan, report)
+            else _of_pairs(row, pairs, model, home, held_out, changes, asked, device, plan, report)
         )
         told.append(Row(row.name, judged_pairs(restorer, judged_on, plan, home / "judged.jsonl", report)))
     content = {
@@ -117,11 +123,13 @@ def _of_pairs(
     held_out: int,
     changes: dict[str, Any],
     asked: dict[str, Any],
+    device: str,
     plan: Plan,
     report: Report | None,
 ) -> LatentRestorer:
     run = replace(row.run, **changes)
     differing = {name: getattr(run, name) for name in ("stages", "frames", "lr", *changes) if name != "lora"}
+    differing["device"] = device
     adapter = run_vbridge(
         pairs,
         model,
@@ -157,10 +165,12 @@ def _of_photos(
     kinds: Mapping[str, Kinds],
     changes: dict[str, Any],
     asked: dict[str, Any],
+    device: str,
     report: Report | None,
 ) -> LatentRestorer:
     _, path = located(model)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     run = replace(row.run, **{"text_dropout": 0.0, **changes})
     loaded = load_photos(photos)
     few = loaded if len(loaded) <= row.each else loaded.split(row.each)[1]
@@ -201,6 +211,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--held-out", type=int, default=5, help="pairs of each category to judge on")
     parser.add_argument("--epochs", type=int, help="in all, instead of 300")
     parser.add_argument("--size", type=int, help="of the largest crop, instead of 960")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     given = parser.parse_args(words)
     try:
         run_ablations(
@@ -212,6 +223,8 @@ def main(words: Sequence[str] | None = None) -> int:
             photos=given.photos,
             epochs=given.epochs,
             size=given.size,
+            device=given.device,
+            plan=Plan(device=given.device),
         )
     except UnfadeError as error:
         sys.stderr.write(f"{error}\n")

@@ -5,6 +5,7 @@ python -m unfade.recipes.run_vbridge_cpu --photos DIR... --runs DIR [--stage vae
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -114,6 +115,8 @@ def main(words: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--threads", type=int, help="threads of this process")
     given = parser.parse_args(words)
+    # So that the process beside this one is ended as well.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     if given.threads:
         torch.set_num_threads(given.threads)
     try:
