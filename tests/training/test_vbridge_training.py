@@ -258,7 +258,7 @@ def _work(rank: int, port: int, run: VBridgeRun, spread: bool, *told: object) ->
     AcceleratorState._reset_state(reset_partial_state=True)
     os.environ.update(
         MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), WORLD_SIZE="2", LOCAL_WORLD_SIZE="2", RANK=str(rank),
-        LOCAL_RANK=str(rank), ACCELERATE_USE_CPU="true", GLOO_SOCKET_IFNAME="lo",
+        LOCAL_RANK=str(rank), ACCELERATE_USE_CPU="true", GLOO_SOCKET_IFNAME="lo", OMP_NUM_THREADS="1",
     )  # fmt: skip
     if spread:
         Accelerator.prepare = _spread  # type: ignore[method-assign]
