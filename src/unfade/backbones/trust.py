@@ -34,20 +34,20 @@ def evidence_of(degraded: Tensor, predicted: Tensor) -> Tensor:
     Args:
         degraded, predicted: `[B, 3, H, W]` in [0, 1].
     """
-    sums = torch.zeros(len(degraded), OCTAVES + 1, 3, dtype=torch.float64)
+    sums = torch.zeros(len(degraded), OCTAVES, 3, dtype=torch.float64)
+    pixels = torch.zeros(OCTAVES, 1, dtype=torch.float64)
     for top in range(0, degraded.shape[2], _ROWS):
         photo = degraded[:, :, top : top + _ROWS].float()
         change = predicted[:, :, top : top + _ROWS].float() - photo
-        for octave in range(OCTAVES + 1):
-            if octave:
-                photo, change = _halved(photo), _halved(change)
-            pixels = 4.0**octave
-            for column, (one, other) in enumerate(((photo, photo), (change, change), (photo, change))):
-                sums[:, octave, column] += (
-                    pixels * torch.linalg.vecdot(one.flatten(1), other.flatten(1)).double().cpu()
-                )
-    sums /= 3 * degraded.shape[2] * degraded.shape[3]
-    detail = (sums[:, :-1] - sums[:, 1:]).float()
+        for octave in range(OCTAVES):
+            photo, change = _even(photo), _even(change)
+            if not photo.numel():
+                break
+            pixels[octave] += photo[0].numel()
+            sums[:, octave] += _energies(photo, change)
+            photo, change = functional.avg_pool2d(photo, 2), functional.avg_pool2d(change, 2)
+            sums[:, octave] -= 4 * _energies(photo, change)
+    detail = (sums / pixels.clamp_min(1)).float()
     photo, change = (detail[:, :, column].clamp_min(1e-8) for column in (0, 1))
     together = detail[:, :, 2] / torch.sqrt(photo * change)
     means = [part.mean((2, 3)).float().cpu() for part in (degraded, predicted)]
@@ -55,12 +55,18 @@ def evidence_of(degraded: Tensor, predicted: Tensor) -> Tensor:
     return torch.cat((torch.log(photo), torch.log(change), together.clamp(-1, 1), means[0], change_means), 1)
 
 
-def _halved(part: Tensor) -> Tensor:
-    """Averages over 2 x 2 pixels; what is left over at the lower and right edge counts as if it went on."""
+def _even(part: Tensor) -> Tensor:
+    """All of it but a last odd row and column, which have no partner."""
     height, width = part.shape[2:]
-    if height % 2 or width % 2:
-        part = functional.pad(part, (0, width % 2, 0, height % 2), mode="replicate")
-    return functional.avg_pool2d(part, 2)
+    return part[:, :, : height // 2 * 2, : width // 2 * 2]
+
+
+def _energies(photo: Tensor, change: Tensor) -> Tensor:
+    """Of the photo, of the change and of both together, `[B, 3]`."""
+    pairs = ((photo, photo), (change, change), (photo, change))
+    return torch.stack(
+        [torch.linalg.vecdot(one.flatten(1), other.flatten(1)).double().cpu() for one, other in pairs], 1
+    )
 
 
 class Trust(nn.Module):

@@ -311,6 +311,9 @@ def _screened(
 
 
 def _finish(reports: Sequence["JobReport"], ignored: int) -> None:
+    understood = {report.provenance.get("understood", "yes") for report in reports}
+    for sentence in sorted(understood - {"yes"}):
+        typer.echo(f"note: {sentence}", err=True)
     failures = [(report.error_message, report.error) for report in reports if report.error is not None]
     if len(reports) == 1:
         for _, failure in failures:
