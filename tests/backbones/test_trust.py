@@ -57,9 +57,14 @@ def test_evidence_is_the_energy_of_haar_details(size: tuple[int, int]) -> None:
 
 def test_an_odd_row_and_column_change_next_to_nothing() -> None:
     torch.manual_seed(2)
-    degraded = torch.nn.functional.interpolate(torch.rand(1, 3, 33, 33), size=(321, 321), mode="bicubic").clamp(0, 1)
+    degraded = torch.nn.functional.interpolate(
+        torch.rand(1, 3, 33, 33), size=(321, 321), mode="bicubic"
+    ).clamp(0, 1)
     predicted = (degraded * 1.5 + 0.02 * torch.rand(1, 3, 321, 321)).clamp(0, 1)
-    whole, cut = evidence_of(degraded, predicted), evidence_of(degraded[..., :320, :320], predicted[..., :320, :320])
+    whole, cut = (
+        evidence_of(degraded, predicted),
+        evidence_of(degraded[..., :320, :320], predicted[..., :320, :320]),
+    )
     torch.testing.assert_close(whole, cut, atol=0.1, rtol=0)
 
 

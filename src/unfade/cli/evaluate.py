@@ -52,6 +52,13 @@ def evaluate(
             help="Also lpips, dists, musiq, clip-iqa, niqe, dover or md-vqa, where its weights are. Repeatable.",
         ),
     ] = None,
+    preset: Annotated[str | None, typer.Option("--preset", help="paper or release, of video models.")] = None,
+    adapter: Annotated[
+        str | None, typer.Option("--adapter", help="Trained adapter of the video models that take part.")
+    ] = None,
+    drift_adapter: Annotated[
+        str | None, typer.Option("--drift-adapter", help="That of their drift correction.")
+    ] = None,
     device: Annotated[
         Literal["auto", "cpu", "cuda", "mps"], typer.Option("--device", help="Where to compute.")
     ] = "auto",
@@ -88,6 +95,7 @@ def evaluate(
     if folder is None:
         raise UsageError(f"say where the files are with {'--from' if synthesize else '--data'}")
     output = output or Path(f"{name}{'_synthetic' if synthesize else ''}_report")
+    video = {"preset": preset, "adapter": adapter, "drift_adapter": drift_adapter}
     settings = Settings(
         seed=seed,
         steps=steps,
@@ -96,6 +104,7 @@ def evaluate(
         dtype=dtype,
         along=along,
         learned=tuple(metric or ()),
+        video={name: value for name, value in video.items() if value},
     )
     reuse_large_blocks()
     with Stages() as stages:

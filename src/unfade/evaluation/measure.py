@@ -1,7 +1,7 @@
 """One case on one contender: restore, compare at the 8 bits that files have."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from time import perf_counter
 from typing import Literal
@@ -38,6 +38,7 @@ class Settings:
         film: frames of the film that are judged one by one; 0 for none.
         along: which metrics are taken of them: "every" one, the "cheap" ones, or the "first" only.
         learned: metrics that need weights, by name.
+        video: how video models are loaded, as `load` takes it: preset, adapter, drift_adapter.
     """
 
     seed: int = 0
@@ -48,6 +49,7 @@ class Settings:
     film: int = 0
     along: Along = "every"
     learned: tuple[str, ...] = ()
+    video: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def plan(self, scale: int) -> Plan:
         frames = max(2, self.film)

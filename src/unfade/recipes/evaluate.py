@@ -2,9 +2,10 @@
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from unfade.evaluation.report.writer import write_report
 from unfade.evaluation.run import Run, execute
 from unfade.evaluation.summary import summarise, timing
 from unfade.restore.latent import LatentRestorer
-from unfade.restore.load import load
+from unfade.restore.load import load, located
 
 FILM = 9
 EXHIBITS = 2
@@ -50,8 +51,12 @@ class Evaluation:
     page: Path | None
 
 
-def contender(name: str) -> Contender:
+def contender(name: str, video: Mapping[str, str] | None = None) -> Contender:
     """A contender by its name: a model of the catalog, a .safetensors file of ours, a model folder, or "peer:NAME".
+
+    Args:
+        name: of the contender.
+        video: how to load it if it is a video model; see `Settings.video`.
 
     Raises:
         UsageError: a peer is unknown.
@@ -63,7 +68,7 @@ def contender(name: str) -> Contender:
             name=chosen.name, kind="peer", make=chosen.make, weights=chosen.weights, told=chosen.told,
             source=chosen.source,
         )  # fmt: skip
-    restorer = load(name)
+    restorer = load(name, **(video if video and located(name)[1].is_dir() else {}))
     return Contender(
         name=restorer.name, kind="model", make=lambda facts: restorer, weights=restorer.weights.sha256,
         source="this project", round_trip=restorer.round_trip if isinstance(restorer, LatentRestorer) else None,
@@ -109,12 +114,16 @@ def evaluate(
     chosen = only(chosen, groups) if groups else chosen
     chosen = synthesized(chosen) if synthesize else chosen
     settings = replace(settings or Settings(), film=FILM if frames else 0)
-    contenders = _distinct(models)
+    resolve = partial(contender, video=settings.video)
+    contenders = _distinct([resolve(model) for model in models])
+    if settings.video and all(one.round_trip is None for one in contenders):
+        told = ", ".join(name.replace("_", "-") for name in settings.video)
+        raise UsageError(f"{told} is of video models, and none takes part; leave it out")
     metrics, absent = metrics_of(chosen, settings)
     if output is not None:
         _check_folder(output, chosen)
     cases = find_cases(chosen, data, limit, progress and (lambda *done: progress("checking files", *done)))
-    run = Run(benchmark=chosen, cases=cases, models=models, resolve=contender, settings=settings)
+    run = Run(benchmark=chosen, cases=cases, models=models, resolve=resolve, settings=settings)
     journal = Journal(output / "journal.jsonl" if output else None)
     rows = execute(
         run, journal, workers=workers, progress=progress and (lambda *done: progress("restoring", *done))
@@ -140,8 +149,7 @@ def peer_names() -> list[str]:
     return [f"peer:{name}" for name in PEERS]
 
 
-def _distinct(models: Sequence[str]) -> list[Contender]:
-    contenders = [contender(model) for model in models]
+def _distinct(contenders: list[Contender]) -> list[Contender]:
     names = [one.name for one in contenders]
     for name in names:
         if names.count(name) > 1:

@@ -27,7 +27,7 @@ class Room:
 
     Attributes:
         memory: "auto" chooses from what is free.
-        vae_tiles: "auto" only where the whole does not fit; tiles change pixels a little.
+        vae_tiles: "auto" only where the whole does not fit; the same pixels, more slowly.
 
     Raises:
         UsageError: a value is unknown.
