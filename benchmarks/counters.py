@@ -16,9 +16,9 @@ from typing import Any
 import torch
 
 from measurement import REPOSITORY, Bar, print_bars, print_table, write_results
+from unfade.backbones.prompt_embeddings import PromptEmbeddings
 from unfade.backbones.wan import Wan, build_wan
 from unfade.backbones.wan_config import SMALL
-from unfade.backbones.wan_text import PromptEmbeddings
 from unfade.core import Clip
 from unfade.restore.latent import LatentRestorer
 from unfade.restore.vbridge import PAPER, RELEASE, VBridgeSettings

@@ -63,6 +63,34 @@ def wan_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def cogvideox_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of CogVideoX1.5, with a T5."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
+
+    from unfade.backbones.cogvideox import build_cogvideox
+    from unfade.backbones.cogvideox_config import SMALL_1_5
+    from unfade.backbones.cogvideox_folder import save_cogvideox
+
+    folder = tmp_path_factory.mktemp("models") / "small-cogvideox"
+    torch.manual_seed(12)
+    save_cogvideox(build_cogvideox(SMALL_1_5), folder)
+    words = ["<pad>", "</s>", "<unk>", "sharp", "dark", "bright", "Nothing", "moves.", "Static", "image."]
+    vocabulary = {word: index for index, word in enumerate(words)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+    ).save_pretrained(folder / "tokenizer")
+    config = T5Config(
+        vocab_size=len(words), d_model=24, d_kv=8, d_ff=16, num_layers=1, num_heads=2, dropout_rate=0.0
+    )
+    T5EncoderModel(config).save_pretrained(folder / "text_encoder")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def stock_pipeline() -> Callable[[Any], Any]:
     """diffusers' own image-to-video pipeline around the parts of a `Wan`, without its text encoder."""
 

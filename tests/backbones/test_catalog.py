@@ -2,6 +2,7 @@
 
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,8 +10,7 @@ import torch
 from unfade.backbones.catalog import CATALOG, CONFIGS, find
 from unfade.backbones.tiny import TinyConfig
 from unfade.backbones.tiny_weights import load_tiny
-from unfade.backbones.wan import build_wan
-from unfade.backbones.wan_denoiser import WanCondition
+from unfade.backbones.video import build_video
 from unfade.backbones.wan_family import REFUSED
 
 VIDEO = [name for name, info in CATALOG.items() if info.space == "latents"]
@@ -19,21 +19,25 @@ VIDEO = [name for name, info in CATALOG.items() if info.space == "latents"]
 @pytest.mark.parametrize("name", VIDEO)
 def test_a_video_models_fields_are_those_of_the_model(name: str) -> None:
     info, config = CATALOG[name], CONFIGS[name]
-    wan = build_wan(config, "meta")
+    model = build_video(config, "meta")
     assert info.name == name
-    assert sum(parameter.numel() for parameter in wan.denoiser.model.parameters()) == info.parameters
+    assert sum(parameter.numel() for parameter in model.denoiser.model.parameters()) == info.parameters
+    assert info.size_multiple == config.size_multiple
     every, first = info.frame_rule
-    stride = info.size_multiple
-    shape = config.latent_shape(every + first, stride, stride)
-    for frames, side in ((every + first - 1, stride), (every + first, stride - 1)):
+    only = getattr(config, "only", None)
+    frames, height, width = only or (every + first, info.size_multiple, info.size_multiple)
+    shape = config.latent_shape(frames, height, width)
+    for wrong in ((frames - 1, height, width), (frames, height - 1, width), (frames, height, width - 1)):
         with pytest.raises(ValueError, match="must be"):
-            config.latent_shape(frames, side, side)
-    clip = torch.zeros(1, 3, every + first, stride, stride, device="meta")
-    pixels = clip * 2 - 1
-    assert wan.vae.model.encode(pixels).latent_dist.mode().shape[1:] == shape
+            config.latent_shape(*wrong)
+    clip = torch.zeros(1, 3, frames, height, width, device="meta")
+    encoded = model.vae.encode(clip)
     latents = torch.zeros(1, *shape, device="meta")
-    text = torch.zeros(1, 7, config.transformer["text_dim"], device="meta")
-    assert wan.denoiser(latents, 500.0, WanCondition(latents[:, :, :1], text)).shape == latents.shape
+    text_width = config.transformer.get("text_dim", config.transformer.get("text_embed_dim"))
+    text = torch.zeros(1, getattr(config, "text_tokens", 7), text_width, device="meta")
+    told: Any = model.conditions(clip[:, :, 0], [text])
+    assert model.denoiser(latents, 500.0, told[0]).shape == latents.shape
+    assert model.finished(latents, told[0]).shape == encoded.shape
 
 
 def test_tinys_fields_are_those_of_its_weights() -> None:

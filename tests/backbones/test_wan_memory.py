@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.profiler import ProfilerActivity, profile
 
+from unfade.backbones.free_memory import free_bytes, usable
 from unfade.backbones.live_bytes import peak_of
 from unfade.backbones.wan import Wan, build_wan
 from unfade.backbones.wan_config import SMALL, TI2V_5B, WanConfig
@@ -18,10 +19,8 @@ from unfade.backbones.wan_footprint import Footprint, footprint_of
 from unfade.backbones.wan_memory import (
     MemoryPlan,
     choose_memory_plan,
-    free_bytes,
     plans_of,
     smaller_plan,
-    usable,
 )
 from unfade.backbones.wan_placement import apply_memory_plan, retreat, stored_in_fp8
 from unfade.backbones.wan_speed import Rates, measure_rates, predict_seconds
@@ -192,6 +191,28 @@ def test_a_smaller_plan_needs_less_in_every_phase(full: Footprint) -> None:
     assert smaller_plan(first, 12 * GB, "off").tile == 0  # type: ignore[union-attr]
     assert smaller_plan(first, 140 * GB, host=True).weights == "resident"  # type: ignore[union-attr]
     assert smaller_plan(first, 140 * GB, "off", host=True) is None
+
+
+def test_a_smaller_plan_needs_less_where_memory_ran_out(full: Footprint) -> None:
+    plans = {(plan.weights, plan.tile): plan for plan in plans_of(full, 140 * GB)}
+    resident, offload, group = (plans[weights, 0] for weights in ("resident", "offload", "group"))
+    # Of a transformer that is there alone, only keeping a part of it away is less; tiles of the VAE are not.
+    assert smaller_plan(offload, 140 * GB, phase="denoise").weights == "group"  # type: ignore[union-attr]
+    assert smaller_plan(resident, 140 * GB, phase="encode").weights == "offload"  # type: ignore[union-attr]
+    assert smaller_plan(offload, 140 * GB, phase="encode") is None
+    less = smaller_plan(offload, 140 * GB, phase="decode")
+    assert less is not None and (less.weights, less.tile) == ("offload", 1024)
+    assert smaller_plan(group, 140 * GB, phase="denoise") is None
+    assert smaller_plan(resident, 140 * GB, host=True, phase="denoise") is None
+
+
+def test_from_fp8_only_tiles_are_left(full: Footprint) -> None:
+    plan = choose_memory_plan(TI2V_5B, (704, 1280), 9, 140 * GB, "fp8")
+    seen = []
+    while plan:
+        seen.append((plan.weights, bool(plan.tile)))
+        plan = smaller_plan(plan, 140 * GB)
+    assert seen == [("fp8", False), *[("fp8", True)] * (len(seen) - 1)] and len(seen) > 1
 
 
 def answers(wan: Wan) -> tuple[Tensor, Tensor, Tensor]:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from unfade.backbones.wan_text import PromptEmbeddings
+from unfade.backbones.prompt_embeddings import PromptEmbeddings
 from unfade.core import ModelError
 from unfade.prompts.vbridge import NEGATIVE_PROMPT, PROMPT
 
@@ -140,3 +140,42 @@ def test_a_pickled_encoder_is_not_opened(folder: Path, tmp_path: Path) -> None:
     weights.unlink()
     with pytest.raises(ModelError, match="safetensors only"):
         embeddings(copy, tmp_path)([PROMPT], CPU)
+
+
+def test_where_the_device_runs_out_the_host_encodes_and_says_so(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from transformers import UMT5EncoderModel
+
+    expected = embeddings(folder, tmp_path / "one")([PROMPT], CPU)[0]
+    moved = UMT5EncoderModel.to
+
+    def to(self: UMT5EncoderModel, device: torch.device) -> UMT5EncoderModel:
+        if device.type == "meta":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return moved(self, device)
+
+    monkeypatch.setattr(UMT5EncoderModel, "to", to)
+    starved = embeddings(folder, tmp_path / "two")
+    assert starved([PROMPT], torch.device("meta"))[0].device.type == "meta"
+    assert [record.message for record in caplog.records] == [
+        "memory ran out for the text encoder; it computes on the CPU"
+    ]
+    assert torch.equal(starved([PROMPT], CPU)[0], expected) and starved.loads == 1
+
+
+def test_an_encoder_larger_than_what_is_free_stays_on_the_host(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, told in (("mem_get_info", (10**6, 10**9)), ("memory_reserved", 0), ("memory_allocated", 0)):
+        monkeypatch.setattr(torch.cuda, name, lambda device, told=told: told)
+    found = embeddings(folder, tmp_path)._encoded([PROMPT], torch.device("cuda"))[PROMPT]
+    assert torch.equal(embeddings(folder, tmp_path)([PROMPT], CPU)[0][0, : len(found)], found)
+    assert "it computes on the CPU" in caplog.records[0].message
+
+
+def test_nothing_of_the_libraries_is_said(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    embeddings(folder, tmp_path)([PROMPT], CPU)
+    assert capfd.readouterr() == ("", "")

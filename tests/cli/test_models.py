@@ -67,3 +67,29 @@ def test_what_can_not_be_done_is_one_sentence_and_code_6(
 def test_tiny_is_there_already(unfade: Any) -> None:
     ended = unfade("models", "download", "tiny")
     assert ended.code == 0 and "nothing to download" in ended.out
+
+
+def test_a_half_download_is_called_one_and_a_revision_is_found_by_its_folder(
+    unfade: Any, wan_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Or the hub's library tries again for twenty seconds before it takes what is here.
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    model = tmp_path / "hub" / "hub" / "models--Wan-AI--Wan2.2-TI2V-5B-Diffusers"
+    folder = Path(shutil.copytree(wan_folder, model / "snapshots" / commit))
+    (model / "refs").mkdir()
+    (model / "refs" / "main").write_text(commit)
+
+    def told() -> dict[str, Any]:
+        rows = json.loads(unfade("models", "list", "--format", "json").out)
+        return next(row for row in rows if row["name"] == "wan2.2-ti2v-5b")
+
+    assert told()["installed"] is True and told()["incomplete"] is False
+    fetched = unfade("models", "download", "vbridge", "--revision", commit)
+    assert fetched.code == 0 and f"-n {folder}" in fetched.out
+    for part in ("text_encoder/model.safetensors", "vae/diffusion_pytorch_model.safetensors"):
+        (folder / part).unlink()
+        assert told()["installed"] is False and told()["incomplete"] is True
+        assert "incomplete; run download again" in unfade("models", "list").out
+        described = unfade("models", "info", "vbridge")
+        assert described.code == 0 and f"incomplete: no {part}" in described.out

@@ -33,7 +33,7 @@ def test_a_photo_with_everything(vbridge: Any, make_photo: Any, tmp_path: Path) 
         "--sheet",
         "--save-frames",
         "--frames",
-        5,
+        7,
         "--samples",
         2,
         "--confidence",
@@ -44,10 +44,11 @@ def test_a_photo_with_everything(vbridge: Any, make_photo: Any, tmp_path: Path) 
     row = json.loads(ended.out)
     assert row["status"] == "done"
     assert row["settings"]["steps"] == 1 and row["settings"]["samples"] == 2
+    assert row["settings"]["frames"] == 7 and row["settings"]["clip_frames"] == 5
     assert row["settings"]["tile"] == 0 and row["settings"]["dtype"] == "float32"
     result = read_image(tmp_path / "a_unfaded.png")
     assert (result.height, result.width) == (40, 70)
-    assert len(list((tmp_path / "a_unfaded_frames").iterdir())) == 5
+    assert len(list((tmp_path / "a_unfaded_frames").iterdir())) == 7
     assert (tmp_path / "a_unfaded.mp4").stat().st_size > 0 and (tmp_path / "a_unfaded_sheet.png").exists()
     # The film begins with the input, so its first frame is the photo itself.
     first = read_image(tmp_path / "a_unfaded_frames" / "0000.png").frames
@@ -94,6 +95,9 @@ def test_a_dry_run_says_what_it_would_take(vbridge: Any, make_photo: Any, tmp_pa
     assert ended.code == 0, ended.err
     assert "70 x 40, 1 tile(s), 14 evaluations" in ended.out
     assert not (tmp_path / "a_unfaded.png").exists()
+    refused = vbridge(source, "--dry-run", "--confidence")
+    assert refused.code == 2 and "add --samples 4" in refused.err
+    assert vbridge(source, "--dry-run", "--confidence", "--samples", 2).code == 0
     refused = vbridge(source, "--dry-run", "--clip-frames", 6)
     assert refused.code == 2 and "frames must be 4k + 1, not 6" in refused.err
 
@@ -103,6 +107,8 @@ def test_a_dry_run_says_what_it_would_take(vbridge: Any, make_photo: Any, tmp_pa
     [
         (("--confidence",), 2, "add --samples 4"),
         (("--guidance", "0.2"), 2, "guidance must be at least 1"),
+        (("--guidance", "nan"), 2, "guidance must be at least 1 (none) and finite"),
+        (("--guidance", "inf"), 2, "guidance must be at least 1 (none) and finite"),
         (("--guidance-end", "2"), 2, "share of the steps"),
         (("--adapter", "nowhere.safetensors"), 6, "no adapter at nowhere.safetensors"),
     ],

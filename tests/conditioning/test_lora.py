@@ -9,7 +9,14 @@ from torch import Tensor
 from unfade.backbones.wan import build_wan
 from unfade.backbones.wan_config import SMALL, TI2V_5B, WanConfig
 from unfade.backbones.wan_denoiser import token_times
-from unfade.conditioning.lora import LoraSettings, attach_lora, load_adapter, save_adapter, use_adapter
+from unfade.conditioning.lora import (
+    LoraSettings,
+    attach_lora,
+    load_adapter,
+    save_adapter,
+    settings_of,
+    use_adapter,
+)
 from unfade.core import ModelError
 
 RANK4 = LoraSettings(rank=4, alpha=2.0)
@@ -117,6 +124,23 @@ def test_what_does_not_fit_is_refused_in_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="carries no adapter called 'other'; there is restore"):
         use_adapter(model, "other")
     use_adapter(transformer(), None)
+
+
+def test_the_same_sizes_with_other_weights_are_another_base(tmp_path: Path) -> None:
+    model = transformer()
+    attach_lora(model, RANK4, seed=0)
+    path = tmp_path / "adapter.safetensors"
+    save_adapter(model, path, {"model": "small", "weights": "a" * 64}, {})
+    with pytest.raises(
+        ModelError, match=r"another base \(small, whose files have the hash a{12} and not b{12}\)"
+    ):
+        load_adapter(transformer(seed=4), path, base={"weights": "b" * 64})
+    # The same files in another precision are the same base, and so is what nobody knows the files of.
+    half = transformer().to(torch.bfloat16)
+    told = load_adapter(half, path, base={"weights": "a" * 64})
+    assert settings_of(path, told) == LoraSettings(4, 2.0, tuple(sorted(RANK4.targets)))
+    load_adapter(transformer(), path, base={"weights": "random"})
+    load_adapter(transformer(), path)
 
 
 def test_the_full_model_has_every_target() -> None:

@@ -66,8 +66,8 @@ def test_the_model_restores_a_photo_with_and_without_correction(proof: Path, tmp
 
 
 def test_one_wordless_token_stands_for_all(proof: Path, tmp_path: Path) -> None:
+    from unfade.backbones.prompt_embeddings import PromptEmbeddings
     from unfade.backbones.wan_denoiser import WanCondition
-    from unfade.backbones.wan_text import PromptEmbeddings
 
     text = PromptEmbeddings(proof / "model", tmp_path)(["restore, please"], torch.device("cpu"))[0].float()
     assert text.shape[1] == 512

@@ -1,5 +1,6 @@
 """The drift correction: a second adapter over the first result, and the gate that decides on it."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from torch import Tensor
 from unfade.backbones.wan import Wan, build_wan
 from unfade.backbones.wan_config import SMALL, WanConfig
 from unfade.conditioning.lora import LoraSettings, attach_lora, save_adapter
-from unfade.core import Clip, ModelError, Plan, generator
+from unfade.core import Clip, ModelError, Plan, UsageError, generator
 from unfade.restore.adapters import Adapters
 from unfade.restore.drift import gained_detail, moved_light, worth_keeping
 from unfade.restore.latent import LatentRestorer, VBridgeSettings
@@ -29,13 +30,14 @@ def built(config: WanConfig = SMALL) -> Wan:
     return build_wan(config)
 
 
-def trained(path: Path, role: str, size: float, config: WanConfig = SMALL) -> Path:
+def trained(path: Path, role: str, size: float, config: WanConfig = SMALL, frames: int | None = None) -> Path:
     """An adapter whose second matrices are random: it changes the model, and each of them differently."""
     model = built(config).denoiser.model
     dice = torch.Generator().manual_seed(len(role))
     for parameter in attach_lora(model, LoraSettings(rank=2, alpha=2.0), 0, role):
         parameter.data = torch.randn(parameter.shape, generator=dice) * size
-    save_adapter(model, path, {"model": "small"}, {}, role=role, name=role)  # type: ignore[arg-type]
+    notes = {} if frames is None else {"run": json.dumps({"frames": frames, "lr": 1e-4})}
+    save_adapter(model, path, {"model": "small"}, notes, role=role, name=role)  # type: ignore[arg-type]
     return path
 
 
@@ -82,10 +84,54 @@ def test_the_second_pass_is_the_drift_adapter_alone_on_the_first_result(adapters
     wan = built()
     Adapters(None, adapters.drift).attach(wan)
     by_hand = LatentRestorer("small", wan.config, lambda device, dtype: wan, sentences, QUICK)
-    job = by_hand._begin(32, 64, None, FP32, 1, None)
+    job = by_hand._begin(32, 64, QUICK.asked(None), FP32, 1, None)
     noise = torch.randn(1, *job.shape, generator=generator(5, "vbridge", "drift-correction", 0))
     frames = torch.cat(list(job.walk.frames(first.frames, noise)))
     torch.testing.assert_close(both.result.frames, frames[-1:], atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(("first", "second"), [(9, 5), (5, 9)])
+def test_the_second_pass_has_as_many_frames_as_its_adapter_learnt_from(
+    adapters: Adapters, tmp_path: Path, first: int, second: int
+) -> None:
+    drift = trained(tmp_path / "drift.safetensors", "drift-correction", 0.3, frames=second)
+    clip, settings = photo(32, 64), replace(QUICK, frames=first)
+    alone = restorer(settings, replace(adapters, drift=None)).restore(clip, plan=FP32)
+    model = restorer(settings, replace(adapters, drift=drift))
+    both = model.restore(clip, plan=FP32)
+    # By hand: a restorer with that adapter alone whose only pass has the other number of frames.
+    wan = built()
+    Adapters(None, drift).attach(wan)
+    other = replace(QUICK, frames=second)
+    by_hand = LatentRestorer("small", wan.config, lambda device, dtype: wan, sentences, other)
+    job = by_hand._begin(32, 64, other.asked(None), FP32, 1, None)
+    assert job.second is None
+    noise = torch.randn(1, *job.shape, generator=generator(5, "vbridge", "drift-correction", 0))
+    frames = torch.cat(list(job.walk.frames(alone.result.frames, noise)))
+    assert len(frames) == second - 1
+    torch.testing.assert_close(both.result.frames, frames[-1:], atol=1e-6, rtol=0)
+    assert len(both.trajectory) == 1 + (first - 1) + (second - 1)
+    assert both.provenance["frames"] == str(first) and both.provenance["drift_frames"] == str(second)
+    assert "drift_frames" not in alone.provenance
+    # The dry run knows it before anything is loaded, and plans the memory for the longer clip.
+    works = {
+        count: restorer(replace(QUICK, frames=count), replace(adapters, drift=None)).work(32, 64, FP32)
+        for count in (5, 9)
+    }
+    told = model.work(32, 64, FP32)
+    assert told["evaluations"] == 2 * works[5]["evaluations"]
+    assert told["petaflops"] == pytest.approx(works[5]["petaflops"] + works[9]["petaflops"], rel=0.01)
+    assert told["predicted_peak_gb"] >= works[9]["predicted_peak_gb"]
+
+
+def test_an_adapter_that_says_nothing_of_frames_has_those_of_the_first_pass(
+    adapters: Adapters, tmp_path: Path
+) -> None:
+    assert adapters.drift_frames(17) == 17
+    assert Adapters().drift_frames(9) == 9
+    odd = trained(tmp_path / "odd.safetensors", "drift-correction", 0.3, frames=7)
+    with pytest.raises(UsageError, match="frames must be 4k"):
+        restorer(adapters=replace(adapters, drift=odd)).restore(photo(), plan=FP32)
 
 
 def test_a_result_alone_is_the_same_result(adapters: Adapters) -> None:

@@ -60,7 +60,7 @@ def test_samples_are_averaged_and_their_spread_is_the_confidence(wan: Wan) -> No
     single = restorer(wan).restore(photo(), plan=FP32)
     draws = [single.result.frames]
     # The other two by hand, from the noise that each sample names.
-    job = restorer(wan)._begin(40, 64, None, FP32, 1, None)
+    job = restorer(wan)._begin(40, 64, PAPER.asked(None), FP32, 1, None)
     for index in (1, 2):
         noise = torch.randn(1, *job.shape, generator=generator(5, "vbridge", "restore", index))
         frames = torch.cat(list(job.walk.frames(job.fit.enter(photo().frames), noise)))

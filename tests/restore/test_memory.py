@@ -11,7 +11,7 @@ from unfade.backbones.wan import Wan, build_wan
 from unfade.backbones.wan_config import SMALL
 from unfade.backbones.wan_denoiser import WanCondition
 from unfade.backbones.wan_memory import MemoryPlan, choose_memory_plan
-from unfade.backbones.wan_placement import apply_memory_plan
+from unfade.backbones.wan_placement import apply_memory_plan, retreat
 from unfade.core import UnfadeError
 from unfade.restore.memory import within_memory
 
@@ -70,17 +70,16 @@ def failing(forward: Callable[..., Any], error: Exception, times: int) -> Callab
         MemoryError(),
     ],
 )
-@pytest.mark.parametrize("part", ["transformer", "decoder"])
-def test_work_goes_on_with_a_smaller_plan_and_says_so(wan: Wan, part: str, error: Exception) -> None:
+def test_work_goes_on_with_a_smaller_plan_and_says_so(wan: Wan, error: Exception) -> None:
     plan, work = chosen(wan), working(wan)
     expected = work()
-    broken: Any = wan.denoiser.model if part == "transformer" else wan.vae.model.decoder
+    broken: Any = wan.vae.model.decoder
     broken.forward = failing(broken.forward, error, times=1)
     said: list[str] = []
     answer, followed = within_memory(wan, plan, CPU, work, said.append)
     assert followed.peak < plan.peak
     assert followed.tile and wan.vae.tile == followed.tile
-    assert said == [f"memory ran out (resident); going on with {followed.name}"]
+    assert said == [f"memory ran out while decoding (resident); going on with {followed.name}"]
     torch.testing.assert_close(answer, expected, atol=2e-5, rtol=0)
 
 
@@ -94,9 +93,37 @@ def test_what_fits_is_done_once_and_in_silence(wan: Wan) -> None:
     assert torch.equal(answer, work())
 
 
+@pytest.mark.parametrize(("part", "doing"), [("transformer", "denoising"), ("encoder", "encoding")])
+def test_on_the_host_only_decoding_can_take_less(wan: Wan, part: str, doing: str) -> None:
+    """Tiles of the VAE's decoder don't help the others, so nothing is done twice in vain."""
+    plan, work = chosen(wan), working(wan)
+    broken: Any = wan.denoiser.model if part == "transformer" else wan.vae.model.encoder
+    broken.forward = failing(broken.forward, MemoryError(), times=1)
+    before = wan.denoiser.calls
+    with pytest.raises(UnfadeError, match=rf"while {doing} \(resident\), and no smaller plan") as told:
+        within_memory(wan, plan, CPU, work)
+    assert "--memory" not in str(told.value) and "--vae-tiles on" in str(told.value)
+    assert wan.denoiser.calls <= before + 1
+
+
+def test_fp8_stays_fp8_when_memory_runs_out(wan: Wan) -> None:
+    plan = choose_memory_plan(
+        wan.config, (32, 320), 5, 10**12, "fp8", device="cpu", dtype=torch.float32, tiles="auto"
+    )
+    assert plan.weights == "fp8" and not plan.tile
+    apply_memory_plan(wan, plan, CPU)
+    work = working(wan)
+    expected = work()
+    broken: Any = wan.vae.model.decoder
+    broken.forward = failing(broken.forward, torch.OutOfMemoryError("CUDA out of memory"), times=1)
+    answer, followed = within_memory(wan, plan, CPU, work)
+    assert followed.weights == "fp8" and followed.tile
+    torch.testing.assert_close(answer, expected, atol=2e-5, rtol=0)
+
+
 def test_twice_is_an_error_in_one_sentence(wan: Wan) -> None:
     plan, work = chosen(wan), working(wan)
-    model: Any = wan.denoiser.model
+    model: Any = wan.vae.model.decoder.mid_block
     model.forward = failing(model.forward, torch.OutOfMemoryError("CUDA out of memory"), times=2)
     with pytest.raises(UnfadeError, match=r"ran out twice \(resident, then resident, VAE in tiles of"):
         within_memory(wan, plan, CPU, work)
@@ -119,3 +146,12 @@ def test_other_errors_are_not_taken_for_it(wan: Wan) -> None:
     model.forward = failing(model.forward, RuntimeError("shapes don't fit"), times=1)
     with pytest.raises(RuntimeError, match="shapes"):
         within_memory(wan, plan, CPU, work)
+
+
+def test_a_model_without_caches_retreats_too() -> None:
+    from unfade.backbones.cogvideox import build_cogvideox
+    from unfade.backbones.cogvideox_config import SMALL_1_5
+
+    model: Any = build_cogvideox(SMALL_1_5)
+    retreat(model)
+    assert model.vae.before is None

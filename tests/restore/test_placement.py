@@ -54,7 +54,7 @@ def short_of_memory(forward: Callable[..., Any], times: int) -> Callable[..., An
 
 def test_running_out_once_is_told_and_loses_nothing(wan: Wan, caplog: pytest.LogCaptureFixture) -> None:
     expected = restorer(wan).restore(WIDE, plan=FP32)
-    model: Any = wan.denoiser.model
+    model: Any = wan.vae.model.decoder
     model.forward = short_of_memory(model.forward, 1)
     starved, shares = restorer(wan), []
     with caplog.at_level(logging.WARNING, "unfade"):
@@ -63,20 +63,25 @@ def test_running_out_once_is_told_and_loses_nothing(wan: Wan, caplog: pytest.Log
     torch.testing.assert_close(found.result.frames, expected.result.frames, atol=2e-5, rtol=0)
     assert expected.provenance["memory"] == "resident" and "memory_note" not in expected.provenance
     assert found.provenance["memory"].startswith("resident, VAE in tiles of ")
-    note = f"memory ran out (resident); going on with {found.provenance['memory']}"
+    note = f"memory ran out while decoding (resident); going on with {found.provenance['memory']}"
     assert found.provenance["memory_note"] == note
     assert [record.message for record in caplog.records] == [note]
     assert shares[-1] == 1
-    # The next photo begins with what fitted.
+    # The next photo begins with what fitted, and nothing has to be said about that.
     calls = wan.denoiser.calls
-    assert starved.restore(WIDE, plan=FP32).provenance["memory"] == found.provenance["memory"]
+    again = starved.restore(WIDE, plan=FP32).provenance
+    assert again["memory"] == found.provenance["memory"] and "memory_note" not in again
     assert wan.denoiser.calls == calls + 1
+    # A larger one is planned for anew.
+    higher = Clip(WIDE.frames.repeat(1, 1, 2, 1))
+    assert starved.restore(higher, plan=FP32).provenance["memory"] == "resident"
+    assert starved.restore(WIDE, plan=FP32).provenance["memory"] == found.provenance["memory"]
     report = JobReport(plan_jobs(["a.png"]).jobs[0], "done", provenance=found.provenance)
     assert json.loads(json.dumps(report.as_dict({})))["settings"]["memory_note"] == note
 
 
 def test_running_out_again_is_an_error_of_one_sentence(wan: Wan) -> None:
-    model: Any = wan.denoiser.model
+    model: Any = wan.vae.model.decoder.mid_block
     model.forward = short_of_memory(model.forward, 2)
     with pytest.raises(UnfadeError, match="memory ran out twice"):
         restorer(wan).restore(WIDE, plan=FP32)
@@ -85,7 +90,7 @@ def test_running_out_again_is_an_error_of_one_sentence(wan: Wan) -> None:
 def test_footage_goes_on_from_the_frame_that_did_not_fit(wan: Wan) -> None:
     frames = [WIDE.frames[0], WIDE.frames[0].flip(-1)]
     expected = list(restorer(wan).restore_stream(iter(frames), plan=FP32))
-    model: Any = wan.denoiser.model
+    model: Any = wan.vae.model.decoder
     model.forward = short_of_memory(model.forward, 1)
     found = list(restorer(wan).restore_stream(iter(frames), plan=FP32))
     for one, other in zip(found, expected, strict=True):
@@ -101,6 +106,41 @@ def test_what_is_asked_for_is_done(wan: Wan) -> None:
         Room("disk")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="vae-tiles must be one of auto, on, off"):
         Room(vae_tiles="maybe")  # type: ignore[arg-type]
+
+
+def test_weights_that_have_nowhere_to_wait_are_told_of_once(
+    wan: Wan, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = restorer(wan, Room("offload"))
+    for _ in range(2):
+        assert model.restore(WIDE, plan=FP32).provenance["memory"] == "resident"
+    assert [record.message for record in caplog.records] == [
+        "--memory offload changes nothing on the CPU, where weights have nowhere else to wait"
+    ]
+
+
+def test_weights_that_are_there_are_not_counted_twice(wan: Wan) -> None:
+    """What they take is not free any more, and the plan counts them among what it needs."""
+    model = restorer(wan, Room(vae_tiles="off"))
+    model.restore(WIDE, plan=FP32)
+    plan = model.placement.plan
+    assert plan is not None
+    # Memory that nobody touched is not taken from what is free; the weights' own share has to appear all the same.
+    big = torch.nn.Parameter(torch.empty(5 * 10**8), requires_grad=False)
+    wan.vae.model.register_parameter("ballast", big)
+    before = plan.free
+    model.restore(WIDE, plan=FP32)
+    assert model.placement.plan is not None
+    assert model.placement.plan.free - before > 10**9
+
+
+def test_a_forecast_counts_adapters() -> None:
+    load = Load(SMALL, (64, 64), (64, 64), 5, 1, torch.float32)
+    plain, taught = (
+        load.forecast(Room(vae_tiles="off"), torch.device("cpu"), 1, extra)["predicted_peak_gb"]
+        for extra in (0, 10**9)
+    )
+    assert taught == pytest.approx(plain + 1, abs=0.01)  # type: ignore[operator]
 
 
 def test_a_forecast_grows_with_the_photo_and_the_work() -> None:

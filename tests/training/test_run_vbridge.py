@@ -2,21 +2,23 @@
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
 import pytest
 import torch
 
+from unfade.backbones.prompt_embeddings import default_cache
 from unfade.backbones.wan import build_wan
 from unfade.backbones.wan_config import SMALL, WanConfig
 from unfade.backbones.wan_folder import save_wan
-from unfade.backbones.wan_text import default_cache
 from unfade.conditioning.lora import load_adapter
-from unfade.core import Clip, InputError, ModelError, UsageError, generator
+from unfade.core import Clip, InputError, ModelError, Plan, UsageError, generator
 from unfade.media.images import write_image
 from unfade.recipes.run_vbridge import run_vbridge
 from unfade.recipes.vbridge import RECIPES, parse_stages, recipe
+from unfade.restore.load import load
 
 
 def save_encoder(folder: Path) -> None:
@@ -68,12 +70,15 @@ def test_a_run_from_folders_to_an_adapter_and_on(
     told = {"recipe": "smoke", "few_shot": "1", "device": "cpu"}
     run_vbridge([pairs], str(model), runs, until=1, report=rows.append, **told)  # type: ignore[arg-type]
     manifest = (runs / "pairs.json").read_text()
-    # Another draw is asked for, but the run goes on with its own.
-    written = run_vbridge([pairs], str(model), runs, report=rows.append, **{**told, "few_shot": "2"})  # type: ignore[arg-type]
+    for other, said in ({"few_shot": "2"}, "few-shot 1, not 2"), ({"held_out": 2}, "held-out 1, not 2"):
+        with pytest.raises(UsageError, match=said):
+            run_vbridge([pairs], str(model), runs, **{**told, **other})  # type: ignore[arg-type]
+    written = run_vbridge([pairs], str(model), runs, report=rows.append, **told)  # type: ignore[arg-type]
     assert (runs / "pairs.json").read_text() == manifest
     assert [row["step"] for row in rows] == [1, 2] and rows[-1]["of"] == 2
     held_out = rows[-1]["held_out"]
     assert isinstance(held_out, dict) and set(held_out["gains"]) == {"01Blur", "14Lowlight"}
+    assert {"input_ssim", "result_ssim", "ceiling_ssim"} < set(held_out) and held_out["input_ssim"] < 1
     notes = load_adapter(build_wan(SMALL).denoiser.model, written)
     assert notes["base.model"] == "small" and len(notes["base.weights"]) == 64
     assert json.loads(notes["notes.run"])["batch"] == 2
@@ -87,6 +92,44 @@ def test_a_run_from_folders_to_an_adapter_and_on(
     first, second = (json.loads((path / "pairs.json").read_text()) for path in (runs, tmp_path / "drift"))
     names = [{row["name"] for row in content["training"]} for content in (first, second)]
     assert names[0] and names[1] and not names[0] & names[1]
+
+
+def test_a_model_trained_whole_restores_and_is_a_pipeline(
+    model: Path, pairs: Path, cache: Path, tmp_path: Path
+) -> None:
+    """Its base's text encoder lies in a hub's cache: behind a link, and of a model whose prompts nobody kept."""
+    from diffusers import WanImageToVideoPipeline
+
+    base = tmp_path / "base"
+    shutil.copytree(model, base)
+    blob = tmp_path / "blobs" / "words"
+    blob.parent.mkdir()
+    weights = base / "text_encoder" / "model.safetensors"
+    weights.rename(blob)
+    weights.symlink_to(blob)
+    index = json.loads((base / "model_index.json").read_text())
+    index["text_encoder"] = ["transformers", "UMT5EncoderModel"]
+    index["tokenizer"] = ["transformers", "PreTrainedTokenizerFast"]
+    (base / "model_index.json").write_text(json.dumps(index))
+    written = run_vbridge(
+        [pairs], str(base), tmp_path / "runs", recipe="smoke", adapter=False, few_shot="1", held_out=0, until=1,
+        device="cpu",
+    )  # fmt: skip
+    assert written.name == "model-000001"
+    assert (written / "text_encoder" / "model.safetensors").samefile(blob)
+    assert json.loads((written / "training.json").read_text())["step"] == "1"
+    shutil.rmtree(base)
+    shutil.rmtree(cache)
+    restorer = load(str(written), steps=1, frames=5)
+    photo = Clip(torch.rand(1, 3, 32, 32))
+    assert restorer.restore(photo, plan=Plan(device="cpu", dtype="fp32")).result.frames.shape == (
+        1,
+        3,
+        32,
+        32,
+    )
+    theirs = WanImageToVideoPipeline.from_pretrained(written, local_files_only=True)
+    assert theirs.config.expand_timesteps and theirs.tokenizer is not None and theirs.text_encoder is not None
 
 
 def test_what_can_be_known_to_be_wrong_is_said_first(
@@ -104,6 +147,19 @@ def test_what_can_be_known_to_be_wrong_is_said_first(
         run(device="tpu")
     with pytest.raises(UsageError, match="lr must be above 0"):
         run(lr=-1.0)
+    with pytest.raises(UsageError, match="crops must be at least 0"):
+        run(crops=-1)
+    with pytest.raises(UsageError, match="unknown tracker"):
+        run(tracker="clearml")
+    for told in ({"start": tmp_path / "none.safetensors"}, {"role": "drift-correction"}):
+        with pytest.raises(UsageError, match="is for an adapter, and this run trains all weights"):
+            run(adapter=False, **told)
+    empty = tmp_path / "empty"
+    for side in ("LQ", "HQ"):
+        (empty / side).mkdir(parents=True)
+    with pytest.raises(InputError, match="holds no photos"):
+        run(empty)
+    assert not (tmp_path / "runs").exists()
     with pytest.raises(ModelError, match=r"config\.json; name a folder"):
         run(name=pairs)
     with pytest.raises(InputError, match="not a folder of pairs"):

@@ -106,6 +106,75 @@ def test_what_is_no_set_of_pairs_is_refused(tmp_path: Path) -> None:
         find_pairs([tmp_path], "zip")
 
 
+def test_hidden_folders_are_no_groups(tmp_path: Path) -> None:
+    for side in ("LQ", "HQ"):
+        save(tmp_path / side / "a.png")
+        save(tmp_path / side / ".ipynb_checkpoints" / "a-checkpoint.png")
+    save(tmp_path / ".trash" / "LQ" / "b.png")
+    assert [pair.lq.name for pair in find_pairs([tmp_path])] == ["a.png"]
+
+
+@pytest.mark.parametrize("lacks", ["LQ", "GT"])
+def test_a_group_without_its_other_half_is_named(foundir: Path, lacks: str) -> None:
+    gone = foundir / "14Lowlight" / lacks
+    gone.rename(foundir / f".{lacks}")
+    with pytest.raises(InputError, match=rf"14Lowlight has no folder of .*\({lacks}\)"):
+        find_pairs([foundir])
+
+
+@pytest.mark.parametrize("lacks", ["LQ", "GT"])
+def test_a_turned_group_without_its_other_half_is_named(foundir: Path, lacks: str) -> None:
+    turned = foundir / "turned"
+    for side in ("LQ", "GT"):
+        (turned / side).mkdir(parents=True)
+        for group in ("01Blur", "14Lowlight"):
+            (foundir / group / side).rename(turned / side / group)
+    assert len(find_pairs([turned])) == 4
+    (turned / lacks / "14Lowlight").rename(foundir / "away")
+    with pytest.raises(InputError, match=r"14Lowlight (has no folder of degraded photos in .*LQ|is missing)"):
+        find_pairs([turned])
+
+
+@pytest.mark.parametrize("suffix", [".jp2", ".BMP", ".dng"])
+def test_photos_that_cannot_be_read_are_not_left_out(tmp_path: Path, suffix: str) -> None:
+    for side in ("LQ", "HQ"):
+        save(tmp_path / side / "a.png")
+        (tmp_path / side / "notes.txt").write_text("not a photo")
+        (tmp_path / side / f"b{suffix}").write_bytes(b"what such a camera writes")
+    with pytest.raises(
+        InputError, match=rf"b{suffix} is of a format that training does not read; convert it"
+    ):
+        find_pairs([tmp_path])
+
+
+def test_folders_without_photos_are_no_pairs(tmp_path: Path) -> None:
+    for side in ("LQ", "HQ"):
+        (tmp_path / side).mkdir()
+        (tmp_path / side / "notes.txt").write_text("not a photo")
+    with pytest.raises(InputError, match="LQ holds no photos"):
+        find_pairs([tmp_path])
+    with pytest.raises(InputError, match="no pairs to choose from"):
+        choose_pairs([], 5, 0)
+
+
+def test_a_gif_is_a_photo(tmp_path: Path) -> None:
+    for side in ("LQ", "HQ"):
+        save(tmp_path / side / "a.gif")
+    assert len(find_pairs([tmp_path])) == 1
+
+
+def test_a_missing_photo_is_one_sentence(foundir: Path) -> None:
+    sequences = PairSequences(find_pairs([foundir]))
+    before = sequences.identity(0)
+    path = sequences.pairs[0].hq
+    kept = path.read_bytes()
+    path.unlink()
+    with pytest.raises(InputError, match=r"10\.png can't be found any more; bring it back"):
+        sequences.identity(0)
+    path.write_bytes(kept)
+    assert sequences.identity(0) != before, "its time of change is another"
+
+
 def test_the_blend_is_the_papers(foundir: Path) -> None:
     sequences = PairSequences(find_pairs([foundir]))
     clip = sequences.draw(1, 24, 9, generator(3))
@@ -170,6 +239,26 @@ def test_few_shots_are_drawn_written_and_read(tmp_path: Path) -> None:
         choose_pairs(many("group0", 52), 5, 42, 0, names_in(path) | {"group0/50", "group0/51"} | {
             f"group0/{i}" for i in range(60)
         })  # fmt: skip
+    for settings, said in (
+        ((5, 42, 2), "few-shot 50, not 5"),
+        ((0, 42, 2), "few-shot 50, not all"),
+        ((50, 7, 2), "seed 42, not 7"),
+        ((50, 42, 1), "held-out 2, not 1"),
+        ((50, 42, 2, {"group0/1"}), "another --without"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            read_manifest(path, pairs).check_asked(path, *settings)
+    choice.check_asked(path, 50, 42, 2)
+    older = {
+        name: value
+        for name, value in json.loads(path.read_text()).items()
+        if name not in ("barred", "held_out_each")
+    }
+    (tmp_path / "older.json").write_text(json.dumps(older))
+    read_manifest(tmp_path / "older.json", pairs).check_asked(path, 50, 42, 9, {"group0/1"})
+    (tmp_path / "older.json").write_text(json.dumps({**older, "training": []}))
+    with pytest.raises(InputError, match="names no pairs to learn from; delete it"):
+        read_manifest(tmp_path / "older.json", pairs)
     with pytest.raises(InputError, match="is not among the pairs"):
         read_manifest(path, pairs[:100])
     path.write_text("{}")

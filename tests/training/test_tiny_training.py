@@ -1,7 +1,6 @@
 """Real steps of the real trainer on the example photos, made small."""
 
 import json
-import math
 import random
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from unfade.recipes.tiny import RECIPES
 from unfade.training.optimizer import orthogonalised, split_parameters
 from unfade.training.photos import Photos, load_photos, pack
 from unfade.training.samples import SampleRule, draw_mixture, draw_sample
-from unfade.training.tiny import TinyRun, TinyTrainer, overshoot, relative_error
+from unfade.training.tiny import TinyRun, TinyTrainer, relative_error
 
 SMALL = TinyConfig(widths=(8, 16, 24), blocks=(1, 1, 1), context=16, buckets=64)
 RUN = TinyRun(
@@ -189,20 +188,6 @@ def test_two_workers_share_a_batch_and_resume_exactly(examples: Path, tmp_path: 
     run_tiny([examples], tmp_path / "broken", recipe="smoke", workers=2, until=2)
     broken = run_tiny([examples], tmp_path / "broken", recipe="smoke", workers=2)
     assert same(load_tiny(broken).model, load_tiny(whole).model)
-
-
-def test_overshoot_is_nothing_before_the_truth_and_grows_behind_it() -> None:
-    degraded, clean = torch.zeros(1, 3, 4, 4), torch.full((1, 3, 4, 4), 0.5)
-    shares = {
-        share: float(overshoot(degraded + share * clean, clean, degraded, 0.03))
-        for share in (0, 0.5, 1, 1.05, 1.2, 1.5)
-    }
-    # Up to 5 % past the truth the ninth frame is still the best; behind that it counts by error found and left.
-    assert [shares[share] for share in (0, 0.5, 1, 1.05)] == [0, 0, 0, 0]
-    for share in (1.2, 1.5):
-        past = 0.25 * (share * (share - 1) - 0.05 * share**2)
-        left = math.sqrt(0.25 * (share - 1) ** 2 + 2.5e-5)
-        assert shares[share] == pytest.approx(past / (left * 0.5), abs=1e-6)
 
 
 def test_requests_that_make_no_sense_are_told(examples: Path, tmp_path: Path) -> None:

@@ -13,15 +13,19 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState, GradientState
 
 from unfade.backbones.wan import Wan, build_wan
 from unfade.backbones.wan_config import SMALL
-from unfade.backbones.wan_folder import load_wan, open_wan
+from unfade.backbones.wan_folder import load_wan, open_wan, save_wan
 from unfade.conditioning.lora import LoraSettings, load_adapter
-from unfade.core import InputError, UnfadeError, UsageError
+from unfade.core import Clip, InputError, ModelError, UnfadeError, UsageError
 from unfade.degrade import SINGLE
+from unfade.evaluation.metrics.fidelity import ssim
+from unfade.media.images import write_image
+from unfade.training.pairs import find_pairs
 from unfade.training.photos import Photos, load_photos
-from unfade.training.sequences import PhotoSequences
+from unfade.training.sequences import PairSequences, PhotoSequences
 from unfade.training.vbridge import VBridgeRun, VBridgeTrainer
 from unfade.training.vbridge_state import read_state
 
@@ -152,10 +156,15 @@ def test_a_model_trained_whole_is_a_folder_again(
 ) -> None:
     trainer = VBridgeTrainer(WHOLE, wan(), sequences, TEXTS, tmp_path, cache=cache)
     trainer.run(until=1)
-    loaded = load_wan(open_wan(trainer.export()), torch.float32)
-    theirs = loaded.denoiser.model.state_dict()
+    path = tmp_path / "model-000001"
+    save_wan(wan(), path)
+    # Another model of that name does not keep the new one from being written.
+    assert trainer.export({"commit": "abc"}) == path
+    assert json.loads((path / "training.json").read_text())["commit"] == "abc"
+    theirs = load_wan(open_wan(path), torch.float32).denoiser.model.state_dict()
     for name, value in trainer.wan.denoiser.model.state_dict().items():
         assert torch.equal(theirs[name], value), name
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["checkpoint.pt", "log.jsonl", path.name]
 
 
 def test_bf16_keeps_what_learns_in_fp32(sequences: PhotoSequences, cache: Path, tmp_path: Path) -> None:
@@ -233,6 +242,147 @@ def test_an_adapter_can_be_gone_on_from(sequences: PhotoSequences, cache: Path, 
     )
     for name, value in learnt(first).items():
         assert torch.equal(learnt(second)[name.replace(".restore.", ".drift-correction.")], value)
+
+
+def test_the_adapter_gone_on_from_decides_its_shape(
+    sequences: PhotoSequences, cache: Path, tmp_path: Path
+) -> None:
+    first = VBridgeTrainer(RUN, wan(), sequences, TEXTS, tmp_path / "one", cache=cache)
+    written = first.export()
+    wider = replace(RUN, lora=LoraSettings(rank=8))
+    second = VBridgeTrainer(wider, wan(), sequences, TEXTS, tmp_path / "two", cache=cache, start=written)
+    second.run(until=1)
+    assert second.plan.lora is not None and second.plan.lora.rank == 4
+    told = load_adapter(wan().denoiser.model, second.export())
+    assert told["rank"] == "4" and json.loads(told["notes.run"])["lora"]["rank"] == 4
+    with pytest.raises(InputError, match="another model or adapter"):
+        VBridgeTrainer(wider, wan(), sequences, TEXTS, tmp_path / "two", cache=cache).resume()
+    # The same shape is the same, in whatever order its layers are told.
+    alone = VBridgeTrainer(RUN, wan(), sequences, TEXTS, tmp_path / "two", cache=cache)
+    assert alone.resume() and alone.step == 1
+    for told in ({"start": tmp_path / "none.safetensors"}, {"role": "drift-correction"}):
+        with pytest.raises(UsageError, match=f"--{next(iter(told))} is for an adapter"):
+            VBridgeTrainer(WHOLE, wan(), sequences, TEXTS, tmp_path / "three", cache=cache, **told)  # type: ignore[arg-type]
+
+
+def test_other_weights_of_the_same_sizes_are_another_base(
+    sequences: PhotoSequences, cache: Path, tmp_path: Path
+) -> None:
+    def trainer(weights: str, **told: Path) -> VBridgeTrainer:
+        model = replace(wan(), provenance={"model": "small", "weights": weights * 64})
+        return VBridgeTrainer(RUN, model, sequences, TEXTS, tmp_path, cache=cache, **told)  # type: ignore[arg-type]
+
+    first = trainer("a")
+    first.run(until=1)
+    with pytest.raises(InputError, match="was begun on other weights than this model's"):
+        trainer("b").resume()
+    assert trainer("a").resume()
+    with pytest.raises(
+        ModelError, match=r"another base \(small, whose files have the hash aaaaaaaaaaaa and not bbbb"
+    ):
+        trainer("b", start=first.export())
+    # What was never a file has no hash to compare.
+    assert VBridgeTrainer(RUN, wan(), sequences, TEXTS, tmp_path, cache=cache).resume()
+
+
+def test_the_log_says_what_the_state_knows(sequences: PhotoSequences, cache: Path, tmp_path: Path) -> None:
+    """After a kill the log holds rows of steps that were lost, and half a line; they are done, and told, again."""
+    log = tmp_path / "log.jsonl"
+    log.write_text('{"step": 1, "loss": 9.0}\n{"step": 2, "lo')
+    first = VBridgeTrainer(RUN, wan(), sequences, TEXTS, tmp_path)
+    assert not first.resume()
+    first.run(until=3)
+    with log.open("a") as file:
+        file.write('{"step": 4, "loss": 9.0}\n{"st')
+    second = VBridgeTrainer(RUN, wan(), sequences, TEXTS, tmp_path)
+    assert second.resume()
+    counted = (first.store.encoded, first.store.found, first.store.enlarged)
+    assert (second.store.encoded, second.store.found, second.store.enlarged) == counted
+    assert first.store.encoded > 0
+    second.run()
+    assert [row["step"] for row in rows(tmp_path)] == [1, 2, 3, 4]
+    assert all(row["loss"] != 9.0 for row in rows(tmp_path))
+    made = [row["latents_made"] for row in rows(tmp_path)]
+    assert made == sorted(made) and made[-1] == len(list((tmp_path / "latents").iterdir()))
+
+
+def test_a_photo_that_goes_missing_keeps_what_was_learnt(tmp_path: Path) -> None:
+    pairs = tmp_path / "pairs"
+    for name in ("a", "b"):
+        for side in ("LQ", "HQ"):
+            write_image(Clip(torch.rand(1, 3, 40, 40)), pairs / side / f"{name}.png")
+    sequences = PairSequences(find_pairs([pairs]))
+    run = replace(RUN, stages=((2, 32),), checkpoint_every=100)
+    trainer = VBridgeTrainer(run, wan(), sequences, TEXTS, tmp_path)
+    gone = pairs / "LQ" / "b.png"
+
+    def lose(row: dict[str, object]) -> None:
+        gone.unlink(missing_ok=True)
+
+    with pytest.raises(InputError, match=r"b\.png can't be found any more"):
+        trainer.run(report=lose)
+    second = VBridgeTrainer(run, wan(), sequences, TEXTS, tmp_path)
+    assert second.resume() and second.step == 1
+
+
+# What diffusers' norms say of bf16 beside their fp32 weights; it concerns speed.
+@pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight")
+def test_validation_decodes_in_full_precision(sequences: PhotoSequences, cache: Path, tmp_path: Path) -> None:
+    trainer = VBridgeTrainer(
+        replace(RUN, precision="bf16"), wan(), sequences, TEXTS, tmp_path, sequences, cache=cache,
+        measures={"ssim": ssim},
+    )  # fmt: skip
+    seen: dict[str, set[torch.dtype]] = {"vae": set(), "denoiser": set()}
+
+    def note(name: str):
+        return lambda module, given, made: seen[name].add(made.dtype)
+
+    vae = trainer.wan.vae.model
+    for part in (vae.encoder.conv_in, vae.decoder.conv_in, vae.decoder.conv_out):
+        part.register_forward_hook(note("vae"))
+    trainer.wan.denoiser.model.blocks[0].attn1.to_q.register_forward_hook(note("denoiser"))  # type: ignore[union-attr,index,operator]
+    told = trainer.validate()
+    assert seen == {"vae": {torch.float32}, "denoiser": {torch.bfloat16}}
+    # The VAE's answer to the truth has to do neither with the transformer nor with its precision.
+    exact = VBridgeTrainer(
+        RUN, wan(), sequences, TEXTS, tmp_path, sequences, cache=cache, measures={"ssim": ssim}
+    ).validate()
+    for name in ("input", "ceiling", "input_ssim", "ceiling_ssim"):
+        assert told[name] == exact[name], name
+    assert -1 <= told["result_ssim"] < 1
+
+
+def test_the_launchers_settings_do_not_change_the_run(
+    sequences: PhotoSequences, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def step() -> tuple[dict[str, float], dict[str, torch.Tensor]]:
+        for state in (AcceleratorState, GradientState):
+            state._reset_state()
+        trainer = VBridgeTrainer(replace(RUN, clip=1e-9), wan(), sequences, TEXTS, tmp_path, cache=cache)
+        return trainer.train_step(), learnt(trainer)
+
+    told, weights = step()
+    with monkeypatch.context() as launched:
+        launched.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+        launched.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+        again, same = step()
+    assert again == told
+    assert all(torch.equal(same[name], value) for name, value in weights.items())
+    with monkeypatch.context() as launched:
+        launched.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+        with pytest.raises(UsageError, match="accelerate is set to deepspeed, which is not supported"):
+            step()
+    with monkeypatch.context() as launched:
+        launched.setenv("ACCELERATE_DYNAMO_BACKEND", "inductor")
+        with pytest.raises(UsageError, match="set to compile the model"):
+            step()
+    step()
+
+
+@pytest.mark.parametrize(("name", "value"), [("crops", -1), ("warmup", -1), ("weight_decay", -0.1)])
+def test_a_run_has_no_negative_counts(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be at least 0"):
+        replace(RUN, **{name: value})
 
 
 def _spread(self: object, model: torch.nn.Module, optimizer: torch.optim.AdamW) -> tuple[object, object]:

@@ -1,5 +1,12 @@
 """Every backbone there is, as a table one can read from top to bottom."""
 
+from unfade.backbones.cogvideox_config import (
+    COGVIDEOX_1_0,
+    COGVIDEOX_1_5,
+    I2V_1_5_5B,
+    I2V_5B,
+    CogVideoXConfig,
+)
 from unfade.backbones.info import BackboneInfo
 from unfade.backbones.tiny import SIZE_MULTIPLE, TinyConfig
 from unfade.backbones.wan_config import TI2V_5B as _TI2V_5B
@@ -20,13 +27,17 @@ CATALOG: dict[str, BackboneInfo] = {
     WAN_TI2V_5B.name: WAN_TI2V_5B,
     WAN_T2V_1_3B.name: WAN_T2V_1_3B,
     WAN_T2V_14B.name: WAN_T2V_14B,
+    COGVIDEOX_1_5.name: COGVIDEOX_1_5,
+    COGVIDEOX_1_0.name: COGVIDEOX_1_0,
 }
 
 # What the folders of the catalog's video models say about themselves, for those who haven't downloaded them.
-CONFIGS: dict[str, WanConfig] = {
+CONFIGS: dict[str, WanConfig | CogVideoXConfig] = {
     WAN_TI2V_5B.name: _TI2V_5B,
     WAN_T2V_1_3B.name: T2V_1_3B,
     WAN_T2V_14B.name: T2V_14B,
+    COGVIDEOX_1_5.name: I2V_1_5_5B,
+    COGVIDEOX_1_0.name: I2V_5B,
 }
 
 

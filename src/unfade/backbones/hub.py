@@ -4,12 +4,15 @@ import os
 import re
 from pathlib import Path
 
+from unfade.backbones.model_folder import read_json
+from unfade.backbones.prompt_embeddings import PromptEmbeddings
 from unfade.core import ModelError
 
 # What a model folder is made of; pickles are never fetched.
 _WANTED = ["model_index.json", *(f"{part}/*" for part in ("transformer", "vae", "scheduler"))]
 _WORDS = ["text_encoder/*", "tokenizer/*"]
 _NEVER = ["*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.msgpack", "*.h5"]
+_CONFIG = "config.json"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -41,6 +44,33 @@ def cached(hub_id: str, revision: str | None = None) -> Path | None:
         )
     except (LocalEntryNotFoundError, OSError):
         return None
+
+
+def lacking(folder: Path) -> Path | None:
+    """The first file or folder that a half download has not brought yet; None where the model is whole.
+
+    A text encoder that was deleted on purpose, once all prompts were kept, is not missed.
+    """
+    for part, name in (("transformer", _CONFIG), ("vae", _CONFIG), ("scheduler", "scheduler_config.json")):
+        if not (folder / part / name).is_file():
+            return folder / part / name
+    for part in ("transformer", "vae"):
+        if missing := _missing_weights(folder / part, "diffusion_pytorch_model"):
+            return missing
+    encoder, tokenizer = folder / "text_encoder", folder / "tokenizer"
+    if not encoder.is_dir() and PromptEmbeddings(folder).knows_its_encoder:
+        return None
+    if not any((tokenizer / name).is_file() for name in ("tokenizer.json", "spiece.model")):
+        return tokenizer
+    return None if not (missing := _missing_weights(encoder, "model")) else missing
+
+
+def _missing_weights(part: Path, stem: str) -> Path | None:
+    index = part / f"{stem}.safetensors.index.json"
+    names = [f"{stem}.safetensors"]
+    if index.is_file():
+        names = sorted(set(read_json(index).get("weight_map", {}).values()))
+    return next((part / name for name in names if not (part / name).is_file()), None)
 
 
 def download(hub_id: str, revision: str | None = None) -> Path:

@@ -12,7 +12,7 @@ class BackboneInfo:
         name: what the user types.
         prediction: what the denoiser returns; "clean" is the clean clip itself.
         size_multiple: sides are padded to its multiples inside and cropped back.
-        frame_rule: (a, b): legal frame counts are a k + b.
+        frame_rule: (a, b): legal frame counts are a k + b; with a = 0, b alone.
         halo: pixels of surroundings a tile needs.
         parameters: how many, of the network that is evaluated step by step.
         licence: of the weights.

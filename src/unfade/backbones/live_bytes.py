@@ -28,6 +28,15 @@ def peak_of(work: Callable[[], Any]) -> int:
     return ledger.peak
 
 
+def peak_and_flops(work: Callable[[], Any]) -> tuple[int, float]:
+    """`peak_of` what `work` does on the meta device, and its floating point operations in matrix products."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counted:
+        peak = peak_of(work)
+    return peak, float(counted.get_total_flops())
+
+
 class _Ledger(TorchDispatchMode):
     """Books every storage when it first appears in an answer, and crosses it out when it goes."""
 

@@ -1,14 +1,15 @@
 """A whole Wan model: transformer, VAE and the rules both follow, from a configuration or from loaded parts."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
+from unfade.backbones.precision import default_dtype
 from unfade.backbones.wan_config import WanConfig
-from unfade.backbones.wan_denoiser import WanDenoiser
+from unfade.backbones.wan_denoiser import WanCondition, WanDenoiser
 from unfade.backbones.wan_vae import WanVae
 
 if TYPE_CHECKING:
@@ -53,6 +54,15 @@ class Wan:
         self.vae.model.to(device)  # type: ignore[arg-type]
         return self
 
+    def conditions(self, image: Tensor, texts: Sequence[Tensor]) -> list[WanCondition]:
+        """What the denoiser is told for a photo `[1, 3, H, W]` in [0, 1] and each prompt's embeddings `[1, L, D]`."""
+        first = self.vae.encode(image.unsqueeze(2))
+        return [WanCondition(first, text) for text in texts]
+
+    def finished(self, latents: Tensor, condition: WanCondition) -> Tensor:
+        """A clip's latents as the VAE decodes them, of what was denoised: with the photo's in the first place."""
+        return condition.pinned(latents)
+
 
 def build_wan(
     config: WanConfig,
@@ -72,22 +82,12 @@ def build_wan(
     from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 
     with torch.device(device):
-        with _default_dtype(dtype):
+        with default_dtype(dtype):
             transformer = WanTransformer3DModel(**config.transformer)
-        with _default_dtype(vae_dtype):
+        with default_dtype(vae_dtype):
             vae = AutoencoderKLWan(**config.vae)
     kept = set(WanTransformer3DModel._keep_in_fp32_modules or ())
     for name, parameter in transformer.named_parameters():
         if kept.intersection(name.split(".")):
             parameter.data = parameter.data.float()
     return Wan.of(transformer, vae, config.scheduler, {"weights": "random"})
-
-
-@contextmanager
-def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)

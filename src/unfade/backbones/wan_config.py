@@ -35,6 +35,21 @@ class WanConfig:
             )
 
     @property
+    def latent_channels(self) -> int:
+        """Of the latents."""
+        return int(self.vae["z_dim"])
+
+    @property
+    def stride(self) -> int:
+        """Pixels to a place of the latents, along each side."""
+        return int(self.vae["scale_factor_spatial"])
+
+    @property
+    def temporal_stride(self) -> int:
+        """Frames to a latent after the first."""
+        return int(self.vae["scale_factor_temporal"])
+
+    @property
     def size_multiple(self) -> int:
         """Sides of frames are multiples of this: the VAE's stride times the patch."""
         patch = self.transformer["patch_size"]

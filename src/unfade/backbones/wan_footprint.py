@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from unfade.backbones.live_bytes import peak_of
+from unfade.backbones.live_bytes import peak_and_flops, peak_of
 from unfade.backbones.wan import build_wan
 from unfade.backbones.wan_config import WanConfig
 from unfade.backbones.wan_denoiser import WanCondition
@@ -112,8 +112,8 @@ def _footprint(
     condition = WanCondition(seen[:, :, :1], text)
     # Where a denoiser is guided, one of its two answers waits for the other.
     waiting = latents.numel() * dtype.itemsize * (prompts - 1)
-    encode, encode_flops = _cost(lambda: vae.encode(image))
-    decode, decode_flops = _cost(lambda: [chunk.shape for chunk in vae.decode(latents)])
+    encode, encode_flops = peak_and_flops(lambda: vae.encode(image))
+    decode, decode_flops = peak_and_flops(lambda: [chunk.shape for chunk in vae.decode(latents)])
     tiled, tile_flops = _tiled(wan.vae.model, latents, vae_dtype, decode, decode_flops)
     return Footprint(
         transformer=around + layers * block,
@@ -149,7 +149,7 @@ def _tiled(
             max(line, key=lambda tile: tile.outer_stop - tile.outer_start) for line in (rows, columns)
         )
         sizes = {name: _outer(line) for name, line in (("rows", rows), ("columns", columns))}
-        peak, one = _cost(
+        peak, one = peak_and_flops(
             lambda row=row, column=column: next(tiles_decoded(vae, z, [row], [column]))[2].shape
         )
         frames = (latents.shape[2] - 1) * vae.config["scale_factor_temporal"] + 1
@@ -157,7 +157,7 @@ def _tiled(
         canvas = 3 * frames * latents.shape[3] * latents.shape[4] * stride**2
         # The canvas in the VAE's precision is converted to fp32 at the end.
         peaks[side] = peak + canvas * (dtype.itemsize + 4)
-        _, lead = _cost(lambda: next(tiles_decoded(vae, z, [], []), None))
+        _, lead = peak_and_flops(lambda: next(tiles_decoded(vae, z, [], []), None))
         share = sizes["rows"] * sizes["columns"] / (_outer([row]) * _outer([column]))
         flops[side] = lead + (one - lead) * share
     return peaks, flops
@@ -165,15 +165,6 @@ def _tiled(
 
 def _outer(line: Any) -> int:
     return sum(tile.outer_stop - tile.outer_start for tile in line)
-
-
-def _cost(work: Any) -> tuple[int, float]:
-    """Peak bytes and floating point operations."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with FlopCounterMode(display=False) as counted:
-        peak = peak_of(work)
-    return peak, float(counted.get_total_flops())
 
 
 def _bytes(module: nn.Module) -> int:

@@ -1,11 +1,11 @@
 """Where a Wan model's weights wait while others work: plans, the memory they need, and the choice among them."""
 
-import os
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
 
+from unfade.backbones.free_memory import usable
 from unfade.backbones.wan_config import WanConfig
 from unfade.backbones.wan_footprint import TILES, Footprint, footprint_of
 
@@ -13,8 +13,7 @@ Weights = Literal["resident", "offload", "group", "fp8"]
 VaeTiles = Literal["auto", "on", "off"]
 Phase = Literal["encode", "denoise", "decode"]
 
-# What is left to the driver, to libraries' work space and to gaps between blocks, of a device's free memory.
-_RESERVED, _SHARE = 600_000_000, 0.94
+_PHASES: tuple[Phase, ...] = ("encode", "denoise", "decode")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,41 +53,12 @@ class MemoryPlan:
     @property
     def phase(self) -> Phase:
         """The one with the peak."""
-        phases: dict[Phase, int] = {
-            "encode": self.encode,
-            "denoise": self.denoise,
-            "decode": self.decode,
-        }
-        return max(phases, key=lambda name: phases[name])
+        return max(_PHASES, key=lambda name: getattr(self, name))
 
     @property
     def fits(self) -> bool:
         """Whether the prediction, with something to spare, is within what is free."""
         return self.peak <= usable(self.free)
-
-
-def usable(free: int) -> int:
-    """Of so many free bytes, how many may be planned for."""
-    return int(_SHARE * free) - _RESERVED
-
-
-def free_bytes(device: torch.device) -> int:
-    """Bytes that a model could take on a device now, what PyTorch holds without using it included.
-
-    On the CPU, what the system says is available; where it doesn't say, the half of all memory.
-    """
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return free + held
-    if device.type == "mps":
-        return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            told = dict(line.split(":", 1) for line in file)
-        return int(told["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
 
 
 def choose_memory_plan(
@@ -140,18 +110,38 @@ def choose_memory_plan(
 
 
 def smaller_plan(
-    plan: MemoryPlan, free_bytes: int, tiles: VaeTiles = "auto", host: bool = False
+    plan: MemoryPlan,
+    free_bytes: int,
+    tiles: VaeTiles = "auto",
+    host: bool = False,
+    phase: Phase | None = None,
 ) -> MemoryPlan | None:
     """The plan to go on with when `plan` ran out of memory: the quickest that needs less and fits, or the smallest.
 
-    None where nothing needs less.
+    Weights that are stored in 8 bits stay so, since their real values are gone.
+
+    Args:
+        plan: that ran out.
+        free_bytes: on the device, before the model is there.
+        tiles: whether the VAE may decode in tiles.
+        host: whether the device is the host itself, where there is nowhere to move weights to.
+        phase: in which it ran out, which then has to need less; where that isn't known, the peak has to.
+
+    Returns:
+        None where nothing needs less.
     """
     extra = plan.denoise - _needs(plan.footprint, plan.weights, plan.tile, 0)[1]
+    if plan.weights == "fp8":
+        others = _all(plan.footprint, free_bytes, "fp8", tiles, extra)
+    else:
+        others = plans_of(plan.footprint, free_bytes, tiles, host=host, extra=extra)
+    failed = phase or plan.phase
     less = [
         other
-        for other in plans_of(plan.footprint, free_bytes, tiles, host=host, extra=extra)
-        if other.peak < plan.peak
-        and all(getattr(other, phase) <= getattr(plan, phase) for phase in ("encode", "denoise", "decode"))
+        for other in others
+        if getattr(other, failed) < getattr(plan, failed)
+        and all(getattr(other, each) <= getattr(plan, each) for each in _PHASES)
+        and (phase is not None or other.peak < plan.peak)
     ]
     return _first_that_fits(less) if less else None
 

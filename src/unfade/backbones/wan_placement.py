@@ -51,7 +51,9 @@ def apply_memory_plan(wan: Wan, plan: MemoryPlan, device: torch.device) -> None:
 def retreat(wan: Wan) -> None:
     """Takes a model back to the host, drops what an interrupted pass left, and gives PyTorch's unused memory back."""
     _unhook(wan)
-    wan.vae.model.clear_cache()
+    # CogVideoX's VAE remembers nothing between chunks.
+    if clear := getattr(wan.vae.model, "clear_cache", None):
+        clear()
     wan.to(_HOST)
     gc.collect()
     if torch.cuda.is_available():

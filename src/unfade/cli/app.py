@@ -7,6 +7,7 @@ import typer
 from unfade.cli.degrade import degrade
 from unfade.cli.evaluate import evaluate
 from unfade.cli.models import app as models
+from unfade.cli.prompt import prompt
 from unfade.cli.restore import restore
 from unfade.cli.train import app as train
 
@@ -62,5 +63,6 @@ def common(
 app.command()(restore)
 app.command()(degrade)
 app.command()(evaluate)
+app.command()(prompt)
 app.add_typer(models, name="models")
 app.add_typer(train, name="train")

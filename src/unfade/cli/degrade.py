@@ -8,6 +8,8 @@ import typer
 from unfade.cli.board import Bar, close
 
 _KINDS = ("film", "frames", "pairs")
+_PROGRESSION = "progression"
+_SET = "With --as progression"
 
 
 def degrade(
@@ -19,7 +21,8 @@ def degrade(
         typer.Option(
             "--as",
             help="The degradation, e.g. lowlight, jpeg, Blur_Noise; an unknown one lists all. Case counts where "
-            "both exist: Blur is FoundIR's mixture, blur one long directional blur.",
+            "both exist: Blur is FoundIR's mixture, blur one long directional blur. progression builds a training "
+            "set of resolution, blur and lowlight (docs/prompts.md).",
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for everything that is written.")],
@@ -53,13 +56,62 @@ def degrade(
     max_megapixels: Annotated[
         float, typer.Option("--max-megapixels", help="Refuse photos larger than this.", min=0.001)
     ] = 200.0,
+    tasks: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--task",
+            metavar="resolution|blur|lowlight",
+            help="Repeatable. Default: all three.",
+            rich_help_panel=_SET,
+        ),
+    ] = None,
+    captioner: Annotated[
+        str | None,
+        typer.Option(
+            "--captioner",
+            help="Who writes the scene-adaptive prompts: rules, qwen3-vl-4b, llava-onevision-7b, llava-onevision-0.5b, "
+            "blip, or a model folder. Default: rules, which measures the photo and needs no model.",
+            rich_help_panel=_SET,
+        ),
+    ] = None,
+    shard: Annotated[
+        int | None,
+        typer.Option("--shard", help="Photos in a file. Default: 16.", min=1, rich_help_panel=_SET),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", help="Processes. Default: one a core.", min=1, rich_help_panel=_SET),
+    ] = None,
 ) -> None:
     """Degrade clean photos along a trajectory that ends at the truth.
 
     frames go to OUT/{stem}/0000.png (worst) and so on, the last being the photo itself; film to
     OUT/{stem}.mp4; pairs to OUT/lq/{stem}.png and OUT/hq/{stem}.png. OUT/manifest.json lists what was
     drawn. Files are in sRGB, without EXIF.
+
+    --as progression writes OUT/shards/{task}-00000.tar (webdataset; PNG frames and a JSON each clip), OUT/manifest.json
+    and OUT/preview.mp4: two strengths a photo, 1360x768 unless --size. Started again, it goes on where it stopped.
     """
+    if name.lower() == _PROGRESSION:
+        if write or strength != "any" or trajectory != "fade":
+            raise typer.BadParameter(
+                "progression always writes both strengths, fading, in shards; leave --write, --strength and "
+                "--trajectory out",
+                param_hint="--as",
+            )
+        from unfade.cli.progression import build_progression
+
+        build_progression(
+            photos, output, tasks=tasks or [], size=_size(size), frames=frames, seed=seed,
+            captioner=captioner or "rules", photos_per_shard=shard or 16, workers=workers, recursive=recursive,
+            overwrite=overwrite, max_megapixels=max_megapixels,
+        )  # fmt: skip
+        return
+    if tasks or captioner or shard or workers:
+        raise typer.BadParameter(
+            "--task, --captioner, --shard and --workers belong to progression; leave them out",
+            param_hint="--as",
+        )
     from unfade.cli.specimens import Experiment, plan_specimens, write_manifest, write_specimen
     from unfade.core import UnfadeError
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from unfade.backbones.info import BackboneInfo
-    from unfade.backbones.wan_config import WanConfig
+    from unfade.backbones.video import VideoConfig
 
 app = typer.Typer(no_args_is_help=True, help="List, describe, download and verify models.")
 
@@ -30,8 +30,10 @@ def list_models(format: Format = "text") -> None:
         return
     for row in rows:
         where = f"installed, {_bytes(row['bytes'])}" if row["installed"] else "not installed"
+        if row["incomplete"]:
+            where = "incomplete; run download again"
         names = ", ".join((row["name"], *row["aliases"]))
-        typer.echo(f"{names:32}{_count(row['parameters']):>7}  {where:24}{row['licence']}")
+        typer.echo(f"{names:32}{_count(row['parameters']):>7}  {where:32}{row['licence']}")
 
 
 @app.command("info")
@@ -57,7 +59,7 @@ def download(
     from unfade.backbones.catalog import CATALOG, find
     from unfade.backbones.hub import download as fetch
     from unfade.backbones.hub import is_hub_id
-    from unfade.backbones.wan_folder import open_wan
+    from unfade.backbones.video import open_video
     from unfade.core import ModelError
     from unfade.restore.load import check_extra, check_usable
 
@@ -72,8 +74,10 @@ def download(
         )
     check_extra(name)
     folder = fetch(known.weights if known else name, revision)
-    open_wan(folder)
+    open_video(folder)
     typer.echo(f"{name} is in {folder}")
+    if revision is not None:
+        typer.echo(f"the name alone means main; use this revision with -n {folder}")
     if known is not None and known.advice:
         typer.echo(known.advice, err=True)
 
@@ -92,7 +96,7 @@ def verify(
     """
     from unfade.backbones.manifest import Manifest, Verdict
     from unfade.backbones.tiny_weights import load_tiny
-    from unfade.backbones.wan_folder import open_wan
+    from unfade.backbones.video import open_video
     from unfade.core import ModelError
     from unfade.restore.load import located
 
@@ -104,7 +108,7 @@ def verify(
     def told(verdict: Verdict) -> None:
         typer.echo(f"{verdict.name}: {verdict.state}")
 
-    verdicts = Manifest(path).verify(open_wan(path).every_file(), accept, told)
+    verdicts = Manifest(path).verify(open_video(path).every_file(), accept, told)
     differing = [verdict.name for verdict in verdicts if verdict.state == "differs"]
     if differing and not accept:
         raise ModelError(
@@ -114,12 +118,16 @@ def verify(
 
 
 def _row(info: "BackboneInfo") -> dict[str, Any]:
+    from unfade.backbones.hub import lacking
+
     place = _place(info)
+    missing = lacking(place) if place is not None and place.is_dir() else None
     return {
         "name": info.name,
         "aliases": list(info.aliases),
         "parameters": info.parameters,
-        "installed": place is not None,
+        "installed": place is not None and missing is None,
+        "incomplete": missing is not None,
         "bytes": None if place is None else _size(place),
         "licence": info.licence,
     }
@@ -139,8 +147,9 @@ def _place(info: "BackboneInfo") -> "Path | None":
 
 def _described(name: str) -> dict[str, Any]:
     from unfade.backbones.catalog import CONFIGS, find
+    from unfade.backbones.hub import lacking
     from unfade.backbones.tiny_weights import load_tiny
-    from unfade.backbones.wan_folder import open_wan
+    from unfade.backbones.video import open_video
     from unfade.restore.load import check_extra, check_usable, located
 
     known = find(name)
@@ -149,14 +158,18 @@ def _described(name: str) -> dict[str, Any]:
     told: dict[str, Any] = {"name": known.name if known else name}
     if known is not None:
         told |= {"aliases": ", ".join(known.aliases), "licence": known.licence, "from": known.weights}
+    missing = lacking(place) if place is not None and place.is_dir() else None
     told["where"] = str(place) if place else "not on this machine"
+    if missing is not None:
+        told["state"] = f"incomplete: no {missing.relative_to(place or missing)}; run download again"
     if place is not None:
         told["bytes"] = _size(place)
-    config = open_wan(place).config if place is not None and place.is_dir() else CONFIGS.get(told["name"])
+    whole = place is not None and place.is_dir() and (missing is None or known is None)
+    config = open_video(place).config if whole and place is not None else CONFIGS.get(told["name"])
     if config is not None:
         check_extra(name)
         told |= _sizes(config)
-    elif place is not None:
+    elif place is not None and place.is_file():
         weights = load_tiny(place)
         told["parameters"] = sum(parameter.numel() for parameter in weights.model.parameters())
         told["sha256"] = weights.sha256
@@ -170,14 +183,14 @@ def _described(name: str) -> dict[str, Any]:
     return told
 
 
-def _sizes(config: "WanConfig") -> dict[str, Any]:
-    from unfade.backbones.wan import build_wan
+def _sizes(config: "VideoConfig") -> dict[str, Any]:
+    from unfade.backbones.video import build_video
 
     every, first = config.frame_rule
-    wan = build_wan(config, "meta")
+    model = build_video(config, "meta")
     transformer, vae = (
         sum(parameter.numel() for parameter in part.parameters())
-        for part in (wan.denoiser.model, wan.vae.model)
+        for part in (model.denoiser.model, model.vae.model)
     )
     told = config.transformer
     return {
@@ -185,8 +198,8 @@ def _sizes(config: "WanConfig") -> dict[str, Any]:
         "vae_parameters": vae,
         "layers": told["num_layers"],
         "width": told["num_attention_heads"] * told["attention_head_dim"],
-        "latent_channels": config.vae["z_dim"],
-        "frame_rule": f"{every}k + {first}",
+        "latent_channels": config.latent_channels,
+        "frame_rule": f"{every}k + {first}" if every else str(first),
         "size_multiple": config.size_multiple,
     }
 

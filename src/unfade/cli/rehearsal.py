@@ -58,9 +58,11 @@ def rehearse(
         found: dict[str, Any] = {"width": width, "height": height}
         try:
             if isinstance(restorer, PixelRestorer):
+                if job.confidence is not None:
+                    restorer.check_confidence()
                 found["tiles"] = restorer.num_tiles(height, width, plan)
             else:
-                found |= restorer.work(height, width, plan)
+                found |= restorer.work(height, width, replace(plan, confidence=job.confidence is not None))
         except UnfadeError as error:
             reports.append(JobReport(job, "failed", megapixels=megapixels, error=error))
             tell(reports[-1], format, settings, None)

@@ -232,7 +232,9 @@ def restore(
     settings = {"model": model, "prompt": prompt, **asdict(plan), "steps": plan.steps or _own_steps(model)}
     # Not the user's: run_job decides what is kept and what is made.
     del settings["keep"], settings["confidence"]
-    settings |= {"bit_depth": bit_depth, "quality": quality, "strip_metadata": strip_metadata, **chosen}
+    settings |= {"bit_depth": bit_depth, "quality": quality, "strip_metadata": strip_metadata}
+    # The film has frames of its own.
+    settings |= {"clip_frames" if name == "frames" else name: value for name, value in chosen.items()}
     reports = _run(planned.jobs, model, chosen, prompt, plan, filing, dry_run, format, settings)
     _finish(reports, planned.ignored)
 

@@ -3,16 +3,16 @@
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from torch import Tensor
 
-from unfade.core import Clip, InputError, Metadata, OutputError, UsageError, generator
+from unfade.core import Clip, Metadata, OutputError, UsageError, generator
 from unfade.degrade import Composition, Strength, draw_composition, named
-from unfade.degrade.resample import resize
+from unfade.degrade.framing import check_fits, framed
+from unfade.degrade.progression import FPS, described
 from unfade.degrade.trajectory import fade_frames, linear_frames
 from unfade.media.atomic import atomic_output
 from unfade.media.film import write_film
@@ -24,9 +24,6 @@ from unfade.restore.job import check_folder, taken_back_on_failure
 from unfade.restore.outputs import FALLBACKS, check_distinct, photos_in
 
 MANIFEST = "manifest.json"
-_FILM_FPS = 5
-# A drawn parameter up to this many numbers is told in the manifest; larger ones are fields of random pixels.
-_TOLD = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +152,7 @@ def write_specimen(specimen: Specimen, experiment: Experiment) -> dict[str, obje
         "photo": specimen.name,
         "width": truth.width,
         "height": truth.height,
-        "degradations": [_described(part) for part in composition.parts],
+        "degradations": [described(part) for part in composition.parts],
     }
 
 
@@ -185,7 +182,7 @@ def _write(specimen: Specimen, experiment: Experiment, truth: Clip, composition:
             write_image(truth, specimen.hq, overwrite=overwrite)
         if specimen.film is not None:
             written(specimen.film)
-            write_film(way(), specimen.film, _FILM_FPS, overwrite=overwrite)
+            write_film(way(), specimen.film, FPS, overwrite=overwrite)
         if specimen.frames is not None:
             written(specimen.frames)
             write_frames(way(), specimen.frames, overwrite=overwrite)
@@ -206,40 +203,11 @@ def _truth(photo: Path, experiment: Experiment) -> Clip:
     depth = 8 if clip.metadata.bit_depth == 8 else 16
     frames, alpha = clip.frames, clip.alpha
     if experiment.size is not None:
-        frames = _fitted(frames, experiment.size, photo)
-        alpha = None if alpha is None else _fitted(alpha, experiment.size, photo)
+        size = (experiment.size[1], experiment.size[0])
+        check_fits(clip.height, clip.width, size, photo)
+        frames = framed(frames, size)
+        alpha = None if alpha is None else framed(alpha, size)
     levels = 2**depth - 1
     frames = torch.round(frames * levels) / levels
     grey = clip.metadata.colour == "grey"
     return Clip(frames, alpha=alpha, metadata=Metadata(bit_depth=depth, colour="grey" if grey else "rgb"))
-
-
-def _fitted(pixels: Tensor, size: tuple[int, int], photo: Path) -> Tensor:
-    """The largest centred window of the wanted proportions, reduced to `size` (width, height)."""
-    height, width = pixels.shape[2:]
-    scale = max(size[0] / width, size[1] / height)
-    if scale > 1:
-        raise InputError(
-            f"{photo} has {width} x {height} pixels, fewer than the {size[0]} x {size[1]} asked for"
-        )
-    across, down = min(width, round(size[0] / scale)), min(height, round(size[1] / scale))
-    left, top = (width - across) // 2, (height - down) // 2
-    return resize(pixels[:, :, top : top + down, left : left + across], size[1], size[0]).clamp(0, 1)
-
-
-def _described(part: object) -> dict[str, Any]:
-    """The drawn numbers of a degradation, nested ones included, fields of random pixels left out."""
-    row: dict[str, Any] = {"name": getattr(part, "name", type(part).__name__)}
-    if not is_dataclass(part):
-        return row
-    for field in fields(part):
-        value = getattr(part, field.name)
-        if isinstance(value, Tensor):
-            if value.numel() <= _TOLD:
-                numbers = value.flatten().tolist()
-                row[field.name] = numbers[0] if len(numbers) == 1 else numbers
-        elif is_dataclass(value):
-            row[field.name] = _described(value)
-        else:
-            row[field.name] = value
-    return row

@@ -92,7 +92,8 @@ def train_vbridge(
         int | None, typer.Option(help="Micro-batches of each process; by default of one sample each.")
     ] = None,
     crops: Annotated[
-        int | None, typer.Option(help="Kept latents for each pair and size; 0 encodes anew every time.")
+        int | None,
+        typer.Option(help="Kept latents for each pair and size; 0 encodes anew every time.", min=0),
     ] = None,
     text_dropout: Annotated[float | None, typer.Option(help="Share trained without the prompt.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of everything random.")] = None,
@@ -144,7 +145,10 @@ def _report_vbridge(row: dict[str, object]) -> None:
     held_out = row.get("held_out")
     if isinstance(held_out, dict):
         cells = ("input", "result", "ceiling")
-        typer.echo("  held out: " + ", ".join(f"{name} {_decibels(held_out[name])} dB" for name in cells))
+        told = ", ".join(f"{name} {_decibels(held_out[name])} dB" for name in cells)
+        if "result_ssim" in held_out:
+            told += f", SSIM {held_out['input_ssim']} -> {held_out['result_ssim']}"
+        typer.echo(f"  held out: {told}")
 
 
 def _report(row: dict[str, object]) -> None:

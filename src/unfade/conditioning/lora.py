@@ -1,10 +1,10 @@
-"""Low-rank adapters for Wan's transformer: attached, saved as one safetensors file, loaded, switched."""
+"""Low-rank adapters for a video model's transformer: attached, saved as one safetensors file, loaded, switched."""
 
 import hashlib
 import json
 import math
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,17 +12,30 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from unfade.conditioning.lora_file import (
+    FOR_DIFFUSERS,
+    FORMAT,
+    PREFIX,
+    read_adapter,
+    read_header,
+    told_by_diffusers,
+)
 from unfade.core import ModelError, generator
 from unfade.media.atomic import atomic_output
 
 Role = Literal["restore", "drift-correction"]
 
-FORMAT = "unfade lora 1"
-_PREFIX = "transformer."
-# What has to agree for an adapter's matrices to mean the same thing.
-_SIZES = (
+# What is said in the place of a hash of weights that were never files.
+UNKNOWN = "random"
+
+# What has to agree for an adapter's matrices to mean the same thing: of Wan's transformers, of CogVideoX's.
+_WAN = (
     "patch_size", "num_attention_heads", "attention_head_dim", "in_channels", "out_channels", "text_dim",
     "freq_dim", "ffn_dim", "num_layers", "cross_attn_norm", "qk_norm",
+)  # fmt: skip
+_COGVIDEOX = (
+    "patch_size", "patch_size_t", "num_attention_heads", "attention_head_dim", "in_channels", "out_channels",
+    "text_embed_dim", "time_embed_dim", "ofs_embed_dim", "num_layers", "use_learned_positional_embeddings",
 )  # fmt: skip
 
 
@@ -52,9 +65,13 @@ class LoraSettings:
             raise ValueError("an adapter needs at least one kind of layer to sit on")
 
 
+# The shape of a progressive adapter: CogVideo's own fine-tuning, all four layers of every attention.
+PROGRESSIVE = LoraSettings(rank=128, alpha=64.0, targets=("to_q", "to_k", "to_v", "to_out.0"))
+
+
 def base_fingerprint(config: Mapping[str, Any]) -> str:
     """What identifies a transformer's build: a hash of the sizes in its configuration, 16 hex digits."""
-    sizes = {name: config.get(name) for name in _SIZES}
+    sizes = {name: config.get(name) for name in (_COGVIDEOX if "text_embed_dim" in config else _WAN)}
     text = json.dumps(sizes, sort_keys=True, default=list)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -68,7 +85,7 @@ def attach_lora(
     the seed, the same on every device. They are float32 whatever the transformer is.
 
     Args:
-        transformer: diffusers' `WanTransformer3DModel`, not wrapped yet.
+        transformer: diffusers' transformer of a video model, not wrapped yet.
         settings: the adapter's shape.
         seed: of the first matrices.
         name: of the adapter; another one may be there already.
@@ -141,7 +158,7 @@ def save_adapter(
         for key, value in _parameters(transformer, name)
     }
     tensors = {
-        f"{_PREFIX}{_public(key, name)}": value.to("cpu", torch.float32).contiguous()
+        f"{PREFIX}{_public(key, name)}": value.to("cpu", torch.float32).contiguous()
         for key, value in found.items()
     }
     metadata = {
@@ -153,12 +170,11 @@ def save_adapter(
         "targets": json.dumps(sorted(adapter.target_modules)),
         **{f"base.{key}": value for key, value in base.items()},
         **{f"notes.{key}": value for key, value in notes.items()},
-        # diffusers looks here for alpha.
-        "lora_adapter_metadata": json.dumps(
+        FOR_DIFFUSERS: json.dumps(
             {
-                f"{_PREFIX}r": adapter.r,
-                f"{_PREFIX}lora_alpha": adapter.lora_alpha,
-                f"{_PREFIX}target_modules": sorted(adapter.target_modules),
+                f"{PREFIX}r": adapter.r,
+                f"{PREFIX}lora_alpha": adapter.lora_alpha,
+                f"{PREFIX}target_modules": sorted(adapter.target_modules),
             }
         ),
     }
@@ -166,39 +182,50 @@ def save_adapter(
         temporary.write_bytes(save(tensors, metadata))
 
 
-def load_adapter(transformer: Any, path: Path, name: str = "restore") -> dict[str, str]:
+def check_adapter(
+    path: Path, config: Mapping[str, Any], base: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """What can be known to be wrong with an adapter from its header, before any weights are read.
+
+    Args:
+        path: of a file as for `load_adapter`.
+        config: of the transformer it is meant for.
+        base: what is known of that transformer's weights, as for `load_adapter`.
+
+    Returns:
+        The file's metadata, as `load_adapter` returns them.
+
+    Raises:
+        ModelError: as `load_adapter`, but for tensors that are not what the file's metadata say.
+    """
+    return _told(path, *read_header(path), config, base)
+
+
+def load_adapter(
+    transformer: Any, path: Path, name: str = "restore", base: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """Puts a saved adapter on a transformer and makes it the active one.
 
     Args:
-        transformer: diffusers' `WanTransformer3DModel` of the build the adapter was trained on.
-        path: of a file written by `save_adapter`.
+        transformer: diffusers' transformer of the build the adapter was trained on.
+        path: of a file written by `save_adapter`, or by a pipeline of diffusers together with its adapter's metadata.
         name: under which it can be switched on and off.
+        base: what is known of the transformer's weights, as for `save_adapter`; where both sides know "weights" (the
+            hash of the model's files, whatever precision they are loaded in), these have to be the same.
 
     Returns:
-        The file's metadata: "role", "rank", "alpha", "base.*", "notes.*", ...
+        The file's metadata: "rank", "alpha" and, of those written by `save_adapter`, "role", "base.*", "notes.*", ...
 
     Raises:
-        ModelError: the file is missing, truncated, a pickle, no adapter of ours, or made for another base.
+        ModelError: the file is missing, truncated, a pickle, no adapter, made for another base, or silent on its
+            alpha, without which nobody knows how strong it is meant to be.
     """
-    metadata, tensors = _read(path)
-    if metadata.get("format") != FORMAT:
-        raise ModelError(f"{path} is not an adapter made by unfade; train one with unfade train vbridge")
-    if metadata.get("base") != base_fingerprint(transformer.config):
-        made_for = metadata.get("base.model", "a model of other sizes")
-        raise ModelError(
-            f"{path} was made for another base ({made_for}); choose the model it was trained on, or train it again"
-        )
-    try:
-        settings = LoraSettings(
-            int(metadata["rank"]), float(metadata["alpha"]), tuple(json.loads(metadata["targets"]))
-        )
-    except (KeyError, ValueError, TypeError) as error:
-        raise ModelError(f"{path} does not say what its adapter looks like; get it again") from error
-    _add(transformer, settings, name)
+    metadata, tensors = read_adapter(path)
+    ours = metadata.get("format") == FORMAT
+    metadata = _told(path, metadata, tensors, transformer.config, base)
+    _add(transformer, settings_of(path, metadata), name)
     transformer.requires_grad_(False)
-    places = {
-        f"{_PREFIX}{_public(key, name)}": parameter for key, parameter in _parameters(transformer, name)
-    }
+    places = {f"{PREFIX}{_public(key, name)}": parameter for key, parameter in _parameters(transformer, name)}
     wrong = sorted(
         key
         for key in places.keys() | tensors.keys()
@@ -206,10 +233,54 @@ def load_adapter(transformer: Any, path: Path, name: str = "restore") -> dict[st
     )
     if wrong:
         transformer.delete_adapters(name)
+        if not ours:
+            raise ModelError(
+                f"{path} was made for another base ({wrong[0]} does not fit); choose the model it was trained on"
+            )
         raise ModelError(f"{path} does not fit its own description ({wrong[0]}); get it again")
     for key, parameter in places.items():
         parameter.data.copy_(tensors[key])
     return metadata
+
+
+def _told(
+    path: Path,
+    metadata: dict[str, str],
+    tensors: Collection[str],
+    config: Mapping[str, Any],
+    base: Mapping[str, str] | None,
+) -> dict[str, str]:
+    """The metadata in our own words, of an adapter that may be meant for this base."""
+    if metadata.get("format") != FORMAT:
+        metadata = told_by_diffusers(path, metadata, tensors)
+    elif metadata.get("base") != base_fingerprint(config):
+        made_for = metadata.get("base.model", "a model of other sizes")
+        raise ModelError(
+            f"{path} was made for another base ({made_for}); choose the model it was trained on, or train it again"
+        )
+    made_on, here = metadata.get("base.weights", UNKNOWN), (base or {}).get("weights", UNKNOWN)
+    if UNKNOWN not in (made_on, here) and made_on != here:
+        named = metadata.get("base.model", "a model without a name")
+        raise ModelError(
+            f"{path} was made for another base ({named}, whose files have the hash {made_on[:12]} and not "
+            f"{here[:12]}); choose the model it was trained on, or train it again"
+        )
+    settings_of(path, metadata)
+    return metadata
+
+
+def settings_of(path: Path, metadata: Mapping[str, str]) -> LoraSettings:
+    """The shape of an adapter, as the metadata that `load_adapter` returns tells it.
+
+    Raises:
+        ModelError: it doesn't.
+    """
+    try:
+        return LoraSettings(
+            int(metadata["rank"]), float(metadata["alpha"]), tuple(json.loads(metadata["targets"]))
+        )
+    except (KeyError, ValueError, TypeError) as error:
+        raise ModelError(f"{path} does not say what its adapter looks like; get it again") from error
 
 
 def use_adapter(transformer: Any, name: str | None) -> None:
@@ -280,23 +351,3 @@ def _parameters(transformer: Any, name: str) -> list[tuple[str, nn.Parameter]]:
 def _public(key: str, name: str) -> str:
     """The name without the adapter's own: as peft and diffusers write it."""
     return key.removesuffix(f".{name}.weight") + ".weight"
-
-
-def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with path.open("rb") as file:
-            head = file.read(2)
-    except OSError as error:
-        raise ModelError(f"{path} can't be opened; name an adapter's .safetensors file") from error
-    if head in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
-        raise ModelError(
-            f"{path} is a pickle, and pickles are never opened; where you trust it, convert it with "
-            "safetensors.torch.save_file"
-        )
-    try:
-        with safe_open(path, framework="pt") as opened:
-            return dict(opened.metadata() or {}), {key: opened.get_tensor(key) for key in opened.keys()}
-    except (SafetensorError, OSError, ValueError) as error:
-        raise ModelError(f"{path} is truncated or damaged; get this file again") from error

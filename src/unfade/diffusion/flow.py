@@ -70,6 +70,12 @@ class FlowSchedule:
         """The diffusion times at which the model is asked, decreasing, in [0, 1000]."""
         return tuple(float(time) for time in self.scheduler().timesteps)
 
+    def sample(
+        self, denoiser: Denoiser, noise: Tensor, condition: Condition, dice: torch.Generator | None = None
+    ) -> Tensor:
+        """`sample_flow` with this schedule, which adds no noise on the way."""
+        return sample_flow(denoiser, noise, condition, self)
+
 
 def sample_flow(
     denoiser: Denoiser,

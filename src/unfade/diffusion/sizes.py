@@ -97,6 +97,25 @@ def published_fit(height: int, width: int, multiple: int) -> Fit:
     return Fit(height, width, *floored, resized=True)
 
 
+def bounded_fit(height: int, width: int, multiple: int, bounds: tuple[int, int]) -> Fit:
+    """Reflected borders for photos within bounds, for others the nearest size that lies within them.
+
+    Larger photos are shrunk, keeping their shape but for rounding each side to the nearest multiple, and the result
+    is resized back.
+
+    Args:
+        height, width: of the photo.
+        multiple: of both sides of the canvas.
+        bounds: the longest shorter side and the longest longer side, multiples both.
+    """
+    short, long = sorted((height, width))
+    scale = min(bounds[0] / short, bounds[1] / long)
+    if scale >= 1:
+        return padded_fit(height, width, multiple)
+    rounded = (max(1, round(side * scale / multiple)) * multiple for side in (height, width))
+    return Fit(height, width, *rounded, resized=True)
+
+
 def _reflected(length: int, before: int, total: int) -> Tensor:
     """Where each of `total` places looks in a line of `length`: mirrored at the ends as often as it takes."""
     if length == 1:

@@ -1,17 +1,18 @@
 """Carries a V-Bridge recipe out: pairs and a model in, checkpoint, log, pictures and weights out."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from unfade.backbones.prompt_embeddings import PromptEmbeddings
 from unfade.backbones.wan_folder import load_wan, open_wan
-from unfade.backbones.wan_text import PromptEmbeddings
 from unfade.conditioning.lora import Role
 from unfade.core import ModelError, UsageError
+from unfade.evaluation.metrics.fidelity import ssim
 from unfade.prompts.vbridge import vbridge_prompt
 from unfade.recipes.run_tiny import commit
 from unfade.recipes.vbridge import recipe as recipe_of
@@ -19,8 +20,9 @@ from unfade.restore.load import located
 from unfade.training.fewshot import PRESETS, Choice, choose_pairs, names_in, read_manifest, write_manifest
 from unfade.training.pairs import find_pairs
 from unfade.training.sequences import PairSequences
-from unfade.training.tracker import open_tracker
+from unfade.training.tracker import check_tracker, open_tracker
 from unfade.training.vbridge import VBridgeTrainer
+from unfade.training.vbridge_run import check_adapter
 from unfade.version import __version__
 
 
@@ -69,7 +71,8 @@ def run_vbridge(
             at a time on each process unless `accumulation` says otherwise.
 
     Raises:
-        UsageError: a setting is unknown, or the run does not fit the model or the machine.
+        UsageError: a setting is unknown, the run does not fit the model or the machine, or a run that goes on is asked
+            for other pairs than it began with.
         InputError: the pairs can't be used, or the folder holds another run's checkpoint.
         ModelError: the model or the adapter to start from can't be used.
         UnfadeError: the loss is not a number any more.
@@ -90,7 +93,8 @@ def run_vbridge(
         run = replace(run, **changes)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    tracked = open_tracker(tracker, folder, changes) if processes.is_main_process else None
+    check_adapter(run, role, start)
+    check_tracker(tracker)
     _, path = located(model)
     opened = open_wan(path)
     with processes.main_process_first():
@@ -106,15 +110,17 @@ def run_vbridge(
         texts,
         folder,
         PairSequences(choice.held_out) if choice.held_out else None,
-        tracked,
         device=device,
         role=role,
         start=start,
+        measures={"ssim": ssim},
     )
     trainer.resume()
+    if trainer.leads:
+        trainer.log.tracker = open_tracker(tracker, folder, asdict(trainer.plan))
     trainer.run(until, report)
     return trainer.export(
-        {"software": f"unfade {__version__}", "commit": commit(), "pairs": str(choice.counts())}
+        {"software": f"unfade {__version__}", "commit": commit(), "pairs": str(choice.counts())}, path
     )
 
 
@@ -131,9 +137,12 @@ def _choice(
     barred = frozenset[str]().union(*(names_in(manifest) for manifest in without))
     found = find_pairs(folders, layout)
     manifest = folder / "pairs.json"
+    each = _each(few_shot)
     if manifest.exists():
-        return read_manifest(manifest, found)
-    choice = choose_pairs(found, _each(few_shot), seed, held_out, barred)
+        choice = read_manifest(manifest, found)
+        choice.check_asked(manifest, each, seed, held_out, barred)
+        return choice
+    choice = choose_pairs(found, each, seed, held_out, barred)
     write_manifest(choice, manifest)
     return choice
 

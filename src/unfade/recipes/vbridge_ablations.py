@@ -1,6 +1,6 @@
 """V-Bridge's ablations as runs: frames, curriculum, data scale, drift correction, kind of trajectory.
 
-    python -m unfade.recipes.run_vbridge_ablations frames --model FOLDER --pairs DIR --held-out DIR --runs runs/frames
+    python -m unfade.recipes.run_vbridge_ablations frames --model FOLDER --pairs DIR --held-out 5 --runs runs/frames
 
 trains every row of a table one after another, goes on where it stopped when started again, and writes the table in
 the paper's form (`table.md`, `table.json`). Hardware and time: one run of 300 epochs over 1,050 pairs is about 15
@@ -10,10 +10,12 @@ project is built on. The same tables at CPU size are in `docs/runs/vbridge-cpu/`
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass, fields, replace
+from itertools import combinations, pairwise
+from typing import Any, Literal
 
 from unfade.conditioning.lora import LoraSettings
+from unfade.core import UsageError
 from unfade.training.vbridge_run import VBridgeRun
 
 Trajectory = Literal["linear", "fade"]
@@ -53,7 +55,12 @@ def frames() -> tuple[Ablation, ...]:
 
 
 def curriculum() -> tuple[Ablation, ...]:
-    """Table 4: sizes one after another, 300 epochs in all. Paper: coarse to fine is best (23.68 dB)."""
+    """Table 4: sizes one after another, 300 epochs in all. Paper: coarse to fine is best (23.68 dB).
+
+    Equal epochs are equal steps but not equal work: one at 960 takes about three and a half times the arithmetic of one
+    at 512. Only "512 + 704" and "704 + 512" cost the same, and only they tell what the order does; between the other
+    rows size, order and work differ at once.
+    """
     schedules = {
         "512": ((300, 512),),
         "704": ((300, 704),),
@@ -96,13 +103,75 @@ def shortened(row: Ablation, epochs: int | None = None, size: int | None = None)
 
     Args:
         row: of a table.
-        epochs: in all, shared by the stages as before (each keeps at least one).
-        size: of the largest crop; the others shrink with it, to multiples of 32.
+        epochs: in all, shared by the stages as before.
+        size: of a crop of 960; all crops shrink alike, to multiples of 32.
+
+    Raises:
+        UsageError: there are fewer epochs than stages.
     """
     stages = row.run.stages
     if epochs is not None:
-        whole = sum(count for count, _ in stages)
-        stages = tuple((max(1, round(count * epochs / whole)), crop) for count, crop in stages)
+        counts = [count for count, _ in stages]
+        ends = [round(sum(counts[:place]) * epochs / sum(counts)) for place in range(len(counts) + 1)]
+        shares = [end - begin for begin, end in pairwise(ends)]
+        if min(shares) < 1:
+            raise UsageError(
+                f"too few epochs ({epochs}) for the {len(stages)} stages of {row.name!r}; take more --epochs"
+            )
+        stages = tuple((share, crop) for share, (_, crop) in zip(shares, stages, strict=True))
     if size is not None:
         stages = tuple((count, max(32, round(crop * size / 960 / 32) * 32)) for count, crop in stages)
     return replace(row, run=replace(row.run, stages=stages))
+
+
+def rows_of(
+    table: str,
+    *,
+    epochs: int | None = None,
+    size: int | None = None,
+    each: int | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> tuple[Ablation, ...]:
+    """A table's rows as they are to be trained.
+
+    Args:
+        table: a name in `ABLATIONS`.
+        epochs, size: a shorter comparison; see `shortened`.
+        each: pairs of each category to learn from, instead of each row's own number.
+        changes: fields of `VBridgeRun` that differ in every row.
+
+    Raises:
+        UsageError: the table is unknown, a value is out of range, or the rows would not differ any more in what the
+            table compares.
+    """
+    if table not in ABLATIONS:
+        raise UsageError(f"unknown table {table!r}; there is {', '.join(ABLATIONS)}")
+    rows, changed = ABLATIONS[table](), dict(changes or {})
+    compared = [
+        field.name
+        for field in fields(VBridgeRun)
+        if any(getattr(row.run, field.name) != getattr(rows[0].run, field.name) for row in rows)
+    ]
+    if each is not None:
+        changed["each"] = each
+        compared += ["each"] if any(row.each != rows[0].each for row in rows) else []
+    for name in compared:
+        if name in changed:
+            raise UsageError(
+                f"{name} is what the table {table!r} compares, so it can't be the same in every row"
+            )
+    changed.pop("each", None)
+    try:
+        rows = tuple(
+            replace(short, run=replace(short.run, **changed), each=row.each if each is None else each)
+            for row in rows
+            for short in (shortened(row, epochs, size),)
+        )
+    except (TypeError, ValueError) as error:
+        raise UsageError(str(error)) from error
+    for first, second in combinations(rows, 2):
+        if replace(first, name=second.name) == second:
+            raise UsageError(
+                f"{first.name!r} and {second.name!r} are the same training at this size; take a larger --size"
+            )
+    return rows

@@ -5,27 +5,33 @@
 where RUN is the folder of a finished `unfade train vbridge --lora`. Pairs that the base learnt from are left out (its
 results on them are better than they will ever be on others); the base restores the rest at its inference size; the
 adapter learns to go from each result to the truth in 5 frames; and gains per group on pairs held out are written to
-`gains.md` and `gains.json`, gated as well as always. It goes on where it stopped when started again. Hardware: that of
-the base's training. Expected: +1.5 dB on average, +4 to +8 dB in low light and blur, less than nothing in JPEG and rain
-(paper, Table 1); not measured by us, as the base's weights can't be had on the machines this project is built on.
+`gains.md` and `gains.json`, gated as well as always. It goes on where it stopped when started again; another base
+adapter, or other pairs, need another folder. Hardware: that of the base's training. Expected: +1.5 dB on average, +4 to
++8 dB in low light and blur, less than nothing in JPEG and rain (paper, Table 1); not measured by us, as the base's
+weights can't be had on the machines this project is built on.
 """
 
 import argparse
 import shutil
-import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from unfade.conditioning.lora import LoraSettings
-from unfade.core import Plan, UnfadeError, UsageError
+from unfade.core import Plan, UsageError
+from unfade.media.atomic import atomic_output
 from unfade.media.images import read_image, write_image
+from unfade.recipes.command import add_arguments, carried_out, changes_of, sampling_of, tell
+from unfade.recipes.request import hold_to, names_hash
 from unfade.recipes.run_vbridge import run_vbridge
 from unfade.recipes.vbridge_judging import (
     Report,
+    append_line,
     figures_of,
+    made_by,
     means,
+    read_journal,
     restored,
     write_json,
     write_text,
@@ -44,7 +50,8 @@ ROLE = "drift-correction"
 def vbridge_drift() -> VBridgeRun:
     """The adapter's training: 5 frames, else as the base's adapter.
 
-    The paper leaves frames, curriculum and beginning open; 5 frames is what its code's evaluation suggests.
+    The paper leaves frames, curriculum and beginning open; 5 frames is what its code's evaluation suggests. The second
+    pass of a restoration has as many frames as its adapter says that it learnt from, whatever the first one has.
     """
     return VBridgeRun(frames=5, lora=LoraSettings(), lr=1e-4)
 
@@ -58,6 +65,7 @@ def run_vbridge_drift(
     each: int = 50,
     held_out: int = 5,
     layout: str = "auto",
+    without: Sequence[Path] = (),
     plan: Plan | None = None,
     sampling: dict[str, Any] | None = None,
     report: Report | None = None,
@@ -73,13 +81,14 @@ def run_vbridge_drift(
         each: pairs of each category to learn from.
         held_out: pairs of each category to judge on.
         layout: of the pairs.
+        without: manifests whose pairs are neither learnt from nor judged on, besides those the base learnt from.
         plan: how to restore.
         sampling: fields of `VBridgeSettings` that differ from the published ones.
         report: told every line of logs.
         changes: fields of `VBridgeRun` that differ from `vbridge_drift()`.
 
     Raises:
-        UsageError: the base's run is not finished.
+        UsageError: the base's run is not finished, or the folder was begun with another base or with other pairs.
         InputError: too few pairs are left.
         ModelError: model or adapter can't be used.
     """
@@ -89,9 +98,21 @@ def run_vbridge_drift(
             f"{base} holds no finished adapter with its pairs.json; train it by unfade train vbridge --lora"
         )
     plan, asked = plan or Plan(), dict(sampling or {})
-    choice = _choice(find_pairs(pairs, layout), each, held_out, known, folder / "choice.json")  # type: ignore[arg-type]
+    found = find_pairs(pairs, layout)
     alone = load(model, adapter=first, **{**asked, "drift": "never"})
     assert isinstance(alone, LatentRestorer), "an adapter fits nothing else"
+    barred = frozenset[str]().union(*(names_in(manifest) for manifest in (known, *without)))
+    request = {
+        "base": alone.weights.sha256,
+        "sampling": asdict(cast(Any, alone.settings)),
+        "steps": plan.steps,
+        "scale": plan.scale,
+        "pairs": names_hash(pair for pair in found if pair.name not in barred),
+        "each": each,
+        "held_out": held_out,
+    }
+    hold_to(folder / "request.json", request)
+    choice = _choice(found, each, held_out, barred, folder / "choice.json")
     rolled = roll_out(alone, choice.training, folder / "rollout", plan, report)
     run = vbridge_drift()
     settings = {"frames": run.frames, "lr": run.lr, **changes}
@@ -117,7 +138,12 @@ def run_vbridge_drift(
     )
     write_json(folder / "gains.json", told)
     rows = [Row(name, told[name]) for name in ("w/o DC", "with DC", "gated")]
-    write_text(folder / "gains.md", markdown_table("PSNR in dB over RGB", rows, list(told["w/o DC"])))
+    differences = [
+        Row(name, {group: {"result": value} for group, value in told[name].items()})
+        for name in ("gain", "gated gain")
+    ]
+    title, columns = "PSNR in dB over RGB", list(told["w/o DC"])
+    write_text(folder / "gains.md", markdown_table(title, rows, columns, differences))
     return told
 
 
@@ -130,29 +156,45 @@ def roll_out(
 ) -> Path:
     """What a restorer makes of pairs, and their truths, as pairs of a new folder in FoundIR's layout.
 
-    A result that is there already is kept. Results have 16 bits, so rounding adds nothing to learn.
+    A result that the same restorer made before is kept; `made.jsonl` says which did. Results have 16 bits, so rounding
+    adds nothing to learn.
 
     Returns:
         `folder`.
+
+    Raises:
+        OutputError: a file can't be written.
     """
+    maker, journal = made_by(restorer, plan), folder / "made.jsonl"
+    # The last line counts: a result may have been made anew.
+    makers = {row["name"]: row["by"] for row in read_journal(journal)}
     for index, pair in enumerate(pairs):
         stem = pair.name.rpartition("/")[2]
         target = folder / pair.category / "LQ" / f"{stem}.png"
         truth = folder / pair.category / "GT" / f"{stem}{pair.hq.suffix}"
-        if not truth.exists():
-            truth.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(pair.hq, truth)
-        if not target.exists():
+        _copied(pair.hq, truth)
+        if makers.get(pair.name) != maker or not target.exists():
             write_image(restored(restorer, pair, plan), target, bit_depth=16)
+            append_line(journal, {"name": pair.name, "by": maker})
             if report:
                 report({"rolled_out": index + 1, "of": len(pairs), "name": pair.name})
     return folder
 
 
-def _choice(found: tuple[PairFiles, ...], each: int, held_out: int, known: Path, manifest: Path) -> Choice:
+def _copied(source: Path, target: Path) -> None:
+    """A copy that is whole or not there at all; one of another size is of another photo, or was cut off."""
+    if target.exists() and target.stat().st_size == source.stat().st_size:
+        return
+    with atomic_output(target) as temporary:
+        shutil.copyfile(source, temporary)
+
+
+def _choice(
+    found: tuple[PairFiles, ...], each: int, held_out: int, barred: frozenset[str], manifest: Path
+) -> Choice:
     if manifest.exists():
         return read_manifest(manifest, found)
-    choice = choose_pairs(found, each, VBridgeRun().seed, held_out, names_in(known))
+    choice = choose_pairs(found, each, VBridgeRun().seed, held_out, barred)
     write_manifest(choice, manifest)
     return choice
 
@@ -171,38 +213,35 @@ def _judged(base: Sequence[PairFiles], corrected: Sequence[PairFiles]) -> dict[s
         for name, result in chosen.items():
             rows[name].append({"category": first.category, **figures_of(result, truth)})
     told: dict[str, Any] = {name: means(these) for name, these in rows.items()}
-    told["gain"] = {
-        name: told["with DC"][name]["result"] - group["result"] for name, group in told["w/o DC"].items()
-    }
+    for gain, row in (("gain", "with DC"), ("gated gain", "gated")):
+        told[gain] = {
+            name: told[row][name]["result"] - group["result"] for name, group in told["w/o DC"].items()
+        }
     return told
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     parser = argparse.ArgumentParser(prog="python -m unfade.recipes.vbridge_drift", description=__doc__)
-    parser.add_argument("--pairs", type=Path, nargs="+", required=True)
-    parser.add_argument("--model", required=True, help="the base model's folder or name")
+    add_arguments(parser, each=50)
     parser.add_argument("--base", type=Path, required=True, help="folder of the finished base run")
-    parser.add_argument("--runs", type=Path, required=True, help="folder of this run")
-    parser.add_argument("--each", type=int, default=50, help="pairs of each category to learn from")
-    parser.add_argument("--held-out", type=int, default=5, help="pairs of each category to judge on")
-    parser.add_argument("--device", default="auto")
     given = parser.parse_args(words)
-    try:
-        run_vbridge_drift(
+    return carried_out(
+        lambda: run_vbridge_drift(
             given.pairs,
             given.model,
             given.base,
             given.runs,
             each=given.each,
             held_out=given.held_out,
-            plan=replace(Plan(), device=given.device),
+            layout=given.layout,
+            plan=Plan(device=given.device),
+            sampling=sampling_of(given),
+            report=tell,
             device=given.device,
+            **changes_of(given),
         )
-    except UnfadeError as error:
-        sys.stderr.write(f"{error}\n")
-        return error.exit_code
-    return 0
+    )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,12 @@
 """Restorers judged on pairs of files by category: what tables of drift correction and ablations are made of."""
 
+import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 
@@ -34,6 +37,21 @@ def restored(restorer: LatentRestorer, pair: PairFiles, plan: Plan, seed: int = 
     ).result
 
 
+def made_by(restorer: LatentRestorer, plan: Plan) -> str:
+    """What identifies a restorer's results: a hash of its weights, adapters and settings and of the plan.
+
+    Raises:
+        ModelError: a file of the model is not what it was when it was first used.
+    """
+    beside = ("seed", "frames", "device", "keep", "confidence")
+    told = {
+        "weights": restorer.weights.sha256,
+        "settings": asdict(cast(Any, restorer.settings)),
+        "plan": {name: value for name, value in asdict(plan).items() if name not in beside},
+    }
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
 def figures_of(result: Tensor, truth: Tensor) -> dict[str, float]:
     """ "result" (PSNR in dB over RGB) and "ssim" of `[1, 3, H, W]`, rounded to 8 bits as files would be."""
     rounded = result.clamp(0, 1).mul(255).round().div(255)
@@ -47,7 +65,9 @@ def judged_pairs(
     journal: Path,
     report: Report | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Means by category, and over all photos as "all"; a pair that the journal holds is not restored again.
+    """Means by category, and over all photos as "all".
+
+    A pair that the journal holds is not restored again, as long as the same restorer made what was judged.
 
     Args:
         restorer: to judge.
@@ -58,23 +78,24 @@ def judged_pairs(
 
     Raises:
         InputError: there are no pairs.
+        ModelError: the model or an adapter can't be used.
     """
     if not pairs:
         raise InputError("there are no held-out pairs to judge on; hold some out or give others")
-    rows = {row["name"]: row for row in _lines(journal)}
+    maker = made_by(restorer, plan)
+    rows = {row["name"]: row for row in read_journal(journal) if row.get("by") == maker}
     for pair in pairs:
         if pair.name in rows:
             continue
         truth = read_image(pair.hq).frames
         row = {
             "name": pair.name,
+            "by": maker,
             "category": pair.category,
             "input": figures_of(degraded_of(pair).frames, truth)["result"],
             **figures_of(restored(restorer, pair, plan).frames, truth),
         }
-        journal.parent.mkdir(parents=True, exist_ok=True)
-        with journal.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        append_line(journal, row)
         rows[pair.name] = row
         if report:
             report(row)
@@ -110,8 +131,19 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text)
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
-    """The journal's lines; one that was cut off by a kill is left out."""
+def append_line(path: Path, row: Mapping[str, Any]) -> None:
+    """Adds a line to a journal; a line before it that was cut off by a kill stays apart from it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+b") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                file.write(b"\n")
+        file.write((json.dumps(row) + "\n").encode())
+
+
+def read_journal(path: Path) -> list[dict[str, Any]]:
+    """A journal's lines; one that was cut off by a kill is left out."""
     rows: list[dict[str, Any]] = []
     for line in path.read_text().splitlines() if path.exists() else ():
         try:

@@ -18,21 +18,23 @@ class Row:
     groups: Mapping[str, Mapping[str, Any]]
 
 
-def markdown_table(title: str, rows: Iterable[Row], categories: Sequence[str]) -> str:
+def markdown_table(
+    title: str, rows: Iterable[Row], categories: Sequence[str], differences: Iterable[Row] = ()
+) -> str:
     """Methods down, categories across, the mean over all photos and over categories at the end; the best is bold.
 
     Args:
         title: a line above, or nothing.
         rows: of the table.
         categories: columns; "all" becomes the two averages.
+        differences: lines at the end, between other lines and so with a sign and never the best.
     """
     rows = list(rows)
     columns = [name for name in categories if name != "all"]
     lines = [title, ""] if title else []
     lines.append("| method | " + " | ".join([*columns, "average", "of groups"]) + " |")
     lines.append("| --- |" + " --- |" * (len(columns) + 2))
-    cells = [[*(row.groups[name]["result"] for name in columns), row.groups["all"]["result"]] for row in rows]
-    table = [[*line, sum(line[:-1]) / max(1, len(columns))] for line in cells]
+    table = [_cells(row, columns) for row in rows]
     best = [max(column) for column in zip(*table, strict=True)]
     for row, line in zip(rows, table, strict=True):
         shown = [
@@ -44,7 +46,16 @@ def markdown_table(title: str, rows: Iterable[Row], categories: Sequence[str]) -
             similar = [row.groups[name]["ssim"] for name in columns]
             similar += [row.groups["all"]["ssim"], sum(similar) / max(1, len(columns))]
             lines.append("| SSIM | " + " | ".join(f"{value:.4f}" for value in similar) + " |")
+    for row in differences:
+        signed = (f"{value:+.2f}" for value in _cells(row, columns))
+        lines.append(f"| {row.name} | " + " | ".join(signed) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _cells(row: Row, columns: Sequence[str]) -> list[float]:
+    """A line's figures by category, the mean over all photos, and that over categories."""
+    line = [row.groups[name]["result"] for name in columns]
+    return [*line, row.groups["all"]["result"], sum(line) / max(1, len(columns))]
 
 
 def verdicts(figures: Mapping[str, Any]) -> list[str]:
@@ -66,7 +77,9 @@ def verdicts(figures: Mapping[str, Any]) -> list[str]:
             f"ceiling {group['ceiling']:.2f}); PSNR rises in {rising[0]} of {rising[1]} steps along the frames."
         )
     signs = ", ".join(f"{name} {value:+.2f}" for name, value in gain.items() if name != "all")
-    agrees = "agrees" if gain["all"] > 0 else "disagrees"
+    agrees = "agrees" if gain["all"] >= 0.5 else "the sign agrees, the size does not"
+    if gain["all"] <= 0:
+        agrees = "disagrees"
     told.append(
         f"Drift correction: {gain['all']:+.2f} dB on average ({signs}); the paper has +1.5 dB on average, most in low "
         f"light and blur: {agrees}."

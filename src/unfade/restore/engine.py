@@ -100,8 +100,8 @@ class PixelRestorer:
                 progress(done / in_all)
 
         denoiser, wrapped = self._denoisers_for(clip.height, clip.width, plan, wish, count)
-        if plan.confidence and self.weights.doubt is None:
-            raise UsageError(f"{self.name} can't tell how sure it is; leave --confidence out")
+        if plan.confidence:
+            self.check_confidence()
         ways: list[tuple[Tensor, ...]] = []
         sure: list[Tensor] = []
         taus: tuple[float, ...] = ()
@@ -125,6 +125,15 @@ class PixelRestorer:
             plan.frames,
             torch.cat(sure) if sure else None,
         )
+
+    def check_confidence(self) -> None:
+        """Whether this model can tell how sure it is.
+
+        Raises:
+            UsageError: it can't.
+        """
+        if self.weights.doubt is None:
+            raise UsageError(f"{self.name} can't tell how sure it is; leave --confidence out")
 
     def restore_stream(
         self,

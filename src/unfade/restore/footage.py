@@ -37,7 +37,10 @@ class StreamRestorer(Protocol):
     def restore_stream(
         self, frames: Iterable[Tensor], prompt: str | None = None, plan: Plan | None = None
     ) -> Iterator[Tensor]:
-        """A result `[3, H * scale, W * scale]` for each frame `[3, H, W]`, in their order."""
+        """A result `[3, H * scale, W * scale]` for each frame `[3, H, W]`, in their order.
+
+        Of a generator, the value it returns in the end may be the provenance, where that depends on the frames.
+        """
         ...
 
     def provenance(self, height: int, width: int, prompt: str | None, plan: Plan) -> Mapping[str, str]:
@@ -97,13 +100,13 @@ def run_footage(
         info = check_footage(job, plan.scale, filing)
         megapixels, pace = info.width * info.height / 1e6, pace_of(info)
         provenance = restorer.provenance(info.height, info.width, prompt, plan)
-        count = _restore(job, info, pace, restorer, plan, prompt, filing, provenance, progress)
+        count, later = _restore(job, info, pace, restorer, plan, prompt, filing, provenance, progress)
     except Exception as error:
         told = explained(error, job)
         seconds = time.perf_counter() - begun
         return JobReport(job, "failed", seconds, megapixels, peak_memory_mb(), told, footage=pace)
     seconds, pace = time.perf_counter() - begun, Pace(count, info.fps)
-    return JobReport(job, "done", seconds, megapixels, peak_memory_mb(), None, provenance, pace)
+    return JobReport(job, "done", seconds, megapixels, peak_memory_mb(), None, later or provenance, pace)
 
 
 def _restore(
@@ -116,8 +119,8 @@ def _restore(
     filing: Filing,
     provenance: Mapping[str, str],
     progress: Progress | None,
-) -> int:
-    """Writes everything; gives the number of frames."""
+) -> tuple[int, Mapping[str, str] | None]:
+    """Writes everything; gives the number of frames and, where it is known only now, the provenance."""
     # What was taken from the file and not yet given back restored: one frame, more for a model that looks ahead.
     waiting: deque[VideoFrame] = deque()
 
@@ -127,11 +130,17 @@ def _restore(
             yield frame.image
             del frame
 
+    later: Mapping[str, str] | None = None
+
+    def restored(images: Iterable[Tensor]) -> Generator[Tensor, None, None]:
+        nonlocal later
+        later = yield from restorer.restore_stream(images, prompt, plan)
+
     count = 0
     with taken_back_on_failure(job.targets()) as written, ExitStack() as stack:
         outlets = _Outlets(job, info, plan, filing, provenance, stack, written)
         with closing(taken()) as images:
-            for result in restorer.restore_stream(images, prompt, plan):
+            for result in restored(images):
                 outlets.write(waiting.popleft(), result)
                 del result
                 count += 1
@@ -142,7 +151,7 @@ def _restore(
         outlets.finish()
     if progress:
         progress(1.0)
-    return count
+    return count, later
 
 
 class _Outlets:

@@ -1,32 +1,31 @@
-"""Restoring with a video diffusion model in latents: V-Bridge's way through Wan."""
+"""Restoring with a video diffusion model in latents: V-Bridge on Wan, Progressive restoration on CogVideoX."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
 
-from unfade.backbones.wan import Wan
-from unfade.backbones.wan_config import WanConfig
-from unfade.backbones.wan_folder import load_wan, open_wan
-from unfade.backbones.wan_text import Embed, PromptEmbeddings
+from unfade.backbones.prompt_embeddings import Embed
+from unfade.backbones.video import VideoConfig, VideoModel, embeddings_of, load_video, open_video
 from unfade.core import Clip, Plan, Restoration, UsageError
 from unfade.core.contracts import Progress
-from unfade.diffusion.sizes import Fit, padded_fit, published_fit
+from unfade.diffusion.sizes import Fit
 from unfade.media.hidden import filled
 from unfade.media.images import read_image
 from unfade.media.resize import enlarge
-from unfade.prompts.vbridge import NEGATIVE_PROMPT, vbridge_prompt
 from unfade.restore.adapters import NO_ADAPTERS, Adapters, Weights
 from unfade.restore.asked import settled
 from unfade.restore.device import choose_device, choose_dtype
 from unfade.restore.passes import Passes, load_of, trajectory_of
-from unfade.restore.placement import Load, Placement, Room
+from unfade.restore.placement import Placement, Room
 from unfade.restore.samples import check_confidence, stacked
+from unfade.restore.system import LatentSettings
+from unfade.restore.systems import settings_for
 from unfade.restore.vbridge import PAPER, RELEASE, VBridgeSettings
 from unfade.restore.walk import Tally, Tiling, Walk, decoded
 from unfade.version import __version__
@@ -54,10 +53,10 @@ class LatentRestorer:
     def __init__(
         self,
         name: str,
-        config: WanConfig,
-        load: Callable[[torch.device, torch.dtype], Wan],
+        config: VideoConfig,
+        load: Callable[[torch.device, torch.dtype], VideoModel],
         embed: Embed,
-        settings: VBridgeSettings = PAPER,
+        settings: LatentSettings = PAPER,
         adapters: Adapters = NO_ADAPTERS,
         room: Room = Room(),
         sha256: Callable[[], str] = lambda: "unknown",
@@ -69,14 +68,14 @@ class LatentRestorer:
         self._load = load
         self._embed = embed
         self._sha256 = sha256
-        self._held: tuple[torch.device, torch.dtype, Wan] | None = None
+        self._held: tuple[torch.device, torch.dtype, VideoModel] | None = None
         self.room = room
         self.placement = Placement(room)
 
     @staticmethod
     def of_folder(
         path: Path,
-        settings: VBridgeSettings = PAPER,
+        settings: LatentSettings | None = None,
         cache: Path | None = None,
         *,
         name: str | None = None,
@@ -87,25 +86,28 @@ class LatentRestorer:
 
         Args:
             path: of the folder.
-            settings: how to sample.
+            settings: how to sample; the model's own system by default.
             cache: where embeddings of prompts are kept.
             name: to be told in provenance; the folder's by default.
             adapters: what the base was taught.
             room: how weights are kept.
 
         Raises:
-            ModelError: the folder can't be used, or an adapter isn't there.
+            ModelError: the folder can't be used, or an adapter isn't one for this model.
         """
-        folder = open_wan(path)
+        folder = open_video(path)
+        adapters.check(folder.config)
 
-        def load(device: torch.device, dtype: torch.dtype) -> Wan:
-            return load_wan(folder, dtype, device=device)
+        def load(device: torch.device, dtype: torch.dtype) -> VideoModel:
+            adapters.check(folder.config, folder.notes())
+            return load_video(folder, dtype)
 
         def sha256() -> str:
             return adapters.sha256(folder.sha256())
 
-        embed = PromptEmbeddings(path, cache)
-        return LatentRestorer(name or path.name, folder.config, load, embed, settings, adapters, room, sha256)
+        embed = embeddings_of(folder, cache)
+        chosen = settings or settings_for(folder.config)
+        return LatentRestorer(name or path.name, folder.config, load, embed, chosen, adapters, room, sha256)
 
     @property
     def weights(self) -> Weights:
@@ -114,8 +116,7 @@ class LatentRestorer:
 
     def fit_for(self, height: int, width: int) -> Fit:
         """The canvas for a photo of this size."""
-        rule = published_fit if self.settings.large == "resize" else padded_fit
-        return rule(height, width, self.config.size_multiple)
+        return self.settings.fit(self.config, height, width)
 
     def num_tiles(self, height: int, width: int, plan: Plan) -> int:
         """How many tiles a photo of this size takes."""
@@ -124,30 +125,29 @@ class LatentRestorer:
     def work(self, height: int, width: int, plan: Plan) -> dict[str, Any]:
         """What one frame of this size (enlarged already) takes: canvas, tiles, evaluations of the transformer and their
         arithmetic in PFLOP, the memory plan with its predicted peak, and predicted seconds, which are right within a
-        factor of two. A gated drift correction counts whole.
+        factor of two. A gated drift correction counts whole; seconds take its clip to be as long as the longer one.
 
         Raises:
-            UsageError: the settings can't be carried out.
+            UsageError: the plan or the settings can't be carried out.
         """
+        self._check(plan)
         settings = self.settings.under(plan)
         fit = self.fit_for(height, width)
-        self._latent_shape(fit, settings.frames)
         tiling = Tiling.of(self.config, fit, settings, plan)
-        passes = settings.samples * (2 if self.adapters.drift and settings.drift != "never" else 1)
-        stride = self.config.vae["scale_factor_spatial"]
-        flops = sum(
-            self.config.forward_flops(self.config.tokens(settings.frames, rows * stride, columns * stride))
-            for rows, columns in tiling.windows(fit.canvas_height // stride, fit.canvas_width // stride)
-        )
-        evaluations = settings.evaluations * passes * tiling.count
+        clips = self._clips(settings)
+        seen = [tokens for frames in clips for tokens in self._tokens(fit, tiling, frames)]
+        each = settings.evaluations * settings.samples
+        evaluations = each * len(seen)
         device = choose_device(plan.device)
-        load = load_of(self.config, fit, tiling, settings, choose_dtype(plan.dtype, device))
+        load = load_of(self.config, fit, tiling, settings, choose_dtype(plan.dtype, device), max(clips))
         return {
             "canvas": f"{fit.canvas_width}x{fit.canvas_height}",
             "tiles": tiling.count,
             "evaluations": evaluations,
-            "petaflops": float(f"{settings.evaluations * passes * flops / 1e15:.3g}"),
-            **load.forecast(self.room, device, evaluations),
+            "petaflops": float(f"{each * sum(map(self.config.forward_flops, seen)) / 1e15:.3g}"),
+            **load.forecast(
+                self.room, device, evaluations, self.adapters.num_parameters() * load.dtype.itemsize
+            ),
         }
 
     def restore(
@@ -162,7 +162,7 @@ class LatentRestorer:
 
         Args:
             clip: what to restore, or the path of an image.
-            prompt: a wish that is added to the published prompt.
+            prompt: what is wanted: V-Bridge adds it to its published prompt, Progressive restoration takes it as it is.
             plan: `steps` None takes those of the settings.
             progress: called with the share done, 0 to 1.
             changes: fields of the plan by name.
@@ -183,8 +183,9 @@ class LatentRestorer:
         if not isinstance(clip, Clip):
             clip = read_image(Path(clip))
         begun = time.perf_counter()
+        asked = self.settings.asked(prompt, clip.frames[0])
         clip = enlarge(clip, plan.scale)
-        job = self._begin(clip.height, clip.width, prompt, plan, clip.num_frames, progress)
+        job = self._begin(clip.height, clip.width, asked, plan, clip.num_frames, progress)
         visible = clip.frames if clip.alpha is None else filled(clip.frames, clip.alpha)
         answers = self._run(job, lambda: [job.answer(frame) for frame in visible.split(1)])
         taken = job.takes_correction(answers)
@@ -192,7 +193,7 @@ class LatentRestorer:
         spreads = [answer.chosen(taken).spread for answer in answers] if plan.confidence else None
         return Restoration(
             trajectory_of(clip, ways),
-            self._told(job, prompt, plan, taken),
+            self._told(job, asked, plan, taken),
             time.perf_counter() - begun,
             plan.frames,
             None if spreads is None else stacked(spreads),
@@ -200,7 +201,7 @@ class LatentRestorer:
 
     def restore_stream(
         self, frames: Iterable[Tensor], prompt: str | None = None, plan: Plan | None = None, **changes: Any
-    ) -> Iterator[Tensor]:
+    ) -> Generator[Tensor, None, dict[str, str]]:
         """Restores the frames of footage one by one, each on its own with the same noise.
 
         Whether a gated drift correction is taken is decided at the first frame and holds for all of them.
@@ -210,7 +211,8 @@ class LatentRestorer:
             prompt, plan, changes: as for `restore`; `plan.frames`, `plan.keep` and `plan.confidence` mean nothing.
 
         Returns:
-            An iterator over as many results, `[3, H * scale, W * scale]` in [0, 1].
+            A generator of as many results, `[3, H * scale, W * scale]` in [0, 1]; what it returns in the end is the
+            provenance, as `provenance` could not tell it before.
 
         Raises:
             UsageError: the plan can't be carried out here; at once.
@@ -220,13 +222,16 @@ class LatentRestorer:
         self._check(plan)
         return self._stream(frames, prompt, plan)
 
-    def _stream(self, frames: Iterable[Tensor], prompt: str | None, plan: Plan) -> Iterator[Tensor]:
+    def _stream(
+        self, frames: Iterable[Tensor], prompt: str | None, plan: Plan
+    ) -> Generator[Tensor, None, dict[str, str]]:
         job: Passes | None = None
+        asked = self.settings.asked(prompt)
         taken: bool | None = None
         for image in frames:
             frame = enlarge(Clip.of(image), plan.scale).frames
             if job is None:
-                job = self._begin(frame.shape[2], frame.shape[3], prompt, plan, 1, None)
+                job = self._begin(frame.shape[2], frame.shape[3], asked, plan, 1, None)
             if tuple(frame.shape[2:]) != (job.fit.height, job.fit.width):
                 raise ValueError(
                     f"footage has frames of one size, not {(job.fit.height, job.fit.width)} and others"
@@ -234,6 +239,7 @@ class LatentRestorer:
             answer = self._run(job, partial(job.answer, frame, corrected=taken is not False))
             taken = job.takes_correction([answer]) if taken is None else taken
             yield answer.chosen(taken).mean[-1].to(image.device, image.dtype)
+        return {} if job is None else self._told(job, asked, plan, taken)
 
     def round_trip(self, clip: Clip, frames: int = 1) -> Clip:
         """What the VAE alone leaves of a clip: each frame encoded and decoded, the ceiling of what can be reached.
@@ -245,48 +251,57 @@ class LatentRestorer:
         """
         held = self._held or (choose_device("auto"), choose_dtype("auto", choose_device("auto")))
         fit = self.fit_for(clip.height, clip.width)
-        self._latent_shape(fit, frames)
-        wan = self._model(held[0], held[1])
-        canvas = (fit.canvas_height, fit.canvas_width)
-        self.placement.settle(
-            wan, Load(self.config, canvas, canvas, self.settings.frames, 1, held[1]), held[0]
-        )
+        self._possible(self.config.latent_shape, frames, fit.canvas_height, fit.canvas_width)
+        model = self._model(held[0], held[1])
+        tiling = Tiling.of(self.config, fit, self.settings, Plan(tile=0))
+        load = load_of(self.config, fit, tiling, self.settings, held[1])
+        self.placement.settle(cast(Any, model), load, held[0])
         results: list[Tensor] = []
         for frame in clip.frames.split(1):
             still = fit.enter(frame).unsqueeze(2).expand(-1, -1, frames, -1, -1)
-            last = next(decoded(wan, wan.vae.encode(still), keep=False))
+            last = next(decoded(model, model.vae.encode(still), keep=False))
             results.append(fit.leave(last).to(clip.frames.device, clip.frames.dtype))
         return clip.with_frames(torch.cat(results))
 
     def provenance(self, height: int, width: int, prompt: str | None, plan: Plan) -> dict[str, str]:
         """What is told of how frames of this size (before enlarging) are restored."""
-        job = self._begin(height * plan.scale, width * plan.scale, prompt, plan, 1, None)
-        return self._told(job, prompt, plan, None)
+        asked = self.settings.asked(prompt)
+        job = self._begin(height * plan.scale, width * plan.scale, asked, plan, 1, None)
+        return self._told(job, asked, plan, None)
 
     def _check(self, plan: Plan) -> None:
         if plan.confidence:
             check_confidence(self.settings.samples)
 
     def _begin(
-        self, height: int, width: int, prompt: str | None, plan: Plan, frames: int, progress: Progress | None
+        self, height: int, width: int, asked: list[str], plan: Plan, frames: int, progress: Progress | None
     ) -> Passes:
         """Everything that is the same for all frames of a size."""
         settings = self.settings.under(plan)
         fit = self.fit_for(height, width)
-        shape = self._latent_shape(fit, settings.frames)
+        clips, canvas = self._clips(settings), (fit.canvas_height, fit.canvas_width)
+        shapes = [self._possible(self.config.latent_shape, count, *canvas) for count in clips]
+        tiling = Tiling.of(self.config, fit, settings, plan)
+        for count in clips:
+            self._tokens(fit, tiling, count)
         device = choose_device(plan.device)
         dtype = choose_dtype(plan.dtype, device)
-        asked = [vbridge_prompt(prompt), NEGATIVE_PROMPT][: 2 if settings.guidance > 1 else 1]
         texts = self._embed(asked, device)
-        wan = self._model(device, dtype)
-        tiling = Tiling.of(self.config, fit, settings, plan)
-        load = load_of(self.config, fit, tiling, settings, dtype)
-        self.placement.settle(wan, load, device)
-        corrects = self.adapters.drift is not None and settings.drift != "never"
-        passes = settings.samples * (2 if corrects else 1)
-        tell = Tally(frames * passes * (settings.steps * tiling.count + shape[1]), progress)
-        walk = Walk(wan, settings, texts, tiling, plan.keep, tell)
-        return Passes(walk, fit, shape, plan.seed, device, self.adapters, corrects, load)
+        model = self._model(device, dtype)
+        load = load_of(self.config, fit, tiling, settings, dtype, max(clips))
+        self.placement.settle(cast(Any, model), load, device)
+        latents = [(count - 1) // self.config.temporal_stride + 1 for count in clips]
+        parts = settings.steps * tiling.count * len(clips) + sum(latents)
+        tell = Tally(frames * settings.samples * parts, progress)
+        walk = Walk(model, settings, texts, tiling, plan.keep, tell)
+        second = shapes[1] if len(shapes) > 1 else None
+        return Passes(walk, fit, shapes[0], second, plan.seed, device, self.adapters, load)
+
+    def _clips(self, settings: LatentSettings) -> tuple[int, ...]:
+        """Frames of the clip of each pass."""
+        if self.adapters.drift is None or settings.drift == "never":
+            return (settings.frames,)
+        return settings.frames, self.adapters.drift_frames(settings.frames)
 
     def _run(self, job: Passes, work: Callable[[], T]) -> T:
         """The work, begun again with a smaller memory plan if need be."""
@@ -295,49 +310,56 @@ class LatentRestorer:
             job.walk.tell.done = 0
             return work()
 
-        return self.placement.run(job.walk.wan, job.load, job.device, begun)
+        return self.placement.run(cast(Any, job.walk.model), job.load, job.device, begun)
 
-    def _latent_shape(self, fit: Fit, frames: int) -> tuple[int, int, int, int]:
+    def _tokens(self, fit: Fit, tiling: Tiling, frames: int) -> list[int]:
+        """How many tokens the transformer sees of each tile."""
+        stride = self.config.stride
+        seen = tiling.windows(fit.canvas_height // stride, fit.canvas_width // stride)
+        return [self._possible(self.config.tokens, frames, h * stride, w * stride) for h, w in seen]
+
+    def _possible(self, rule: Callable[[int, int, int], T], frames: int, height: int, width: int) -> T:
         try:
-            return self.config.latent_shape(frames, fit.canvas_height, fit.canvas_width)
+            return rule(frames, height, width)
         except ValueError as error:
             raise UsageError(f"{self.name} can't do this: {error}") from error
 
-    def _model(self, device: torch.device, dtype: torch.dtype) -> Wan:
+    def _model(self, device: torch.device, dtype: torch.dtype) -> VideoModel:
         if self._held is None or self._held[:2] != (device, dtype):
             self._held = None  # never two of them in memory
             self.placement = Placement(self.room)
             # On the host first: what the memory plan doesn't want on the device never gets there.
-            wan = self._load(torch.device("cpu"), dtype)
-            self.adapters.attach(wan)
-            self._held = (device, dtype, wan)
+            model = self._load(torch.device("cpu"), dtype)
+            self.adapters.attach(model)
+            self._held = (device, dtype, model)
         return self._held[2]
 
-    def _told(self, job: Passes, prompt: str | None, plan: Plan, taken: bool | None) -> dict[str, str]:
-        settings, fit, wan, tiling = job.walk.settings, job.fit, job.walk.wan, job.walk.tiling
-        stride = self.config.vae["scale_factor_spatial"]
+    def _told(self, job: Passes, asked: list[str], plan: Plan, taken: bool | None) -> dict[str, str]:
+        settings, fit, model, tiling = job.walk.settings, job.fit, job.walk.model, job.walk.tiling
+        stride = self.config.stride
         return {
             "software": f"unfade {__version__}",
             "model": self.name,
-            "method": "V-Bridge (arXiv 2603.13089)",
-            "weights": wan.provenance.get("weights", "unknown"),
+            "method": settings.method,
+            "weights": model.provenance.get("weights", "unknown"),
             **self.adapters.told(),
-            "prompt": vbridge_prompt(prompt),
-            "negative_prompt": NEGATIVE_PROMPT if settings.guidance > 1 else "",
+            "prompt": asked[0],
+            "negative_prompt": asked[1] if len(asked) > 1 else "",
             "frames": str(settings.frames),
             "steps": str(settings.steps),
-            "shift": f"{settings.shift:g}",
+            **settings.told(),
             "guidance": f"{settings.guidance:g}",
             "guidance_end": f"{settings.guidance_end:g}",
             "evaluations": str(settings.evaluations),
             "samples": str(settings.samples),
             "drift_correction": job.correction(taken),
+            **({"drift_frames": str(self._clips(settings)[-1])} if job.corrects else {}),
             "canvas": f"{fit.canvas_width}x{fit.canvas_height}, {'resized' if fit.resized else 'padded'}",
             "scale": str(plan.scale),
             "seed": str(plan.seed),
             "device": job.device.type,
-            "dtype": str(wan.denoiser.model.dtype).removeprefix("torch."),
-            "vae_dtype": str(wan.vae.dtype).removeprefix("torch."),
+            "dtype": str(model.denoiser.model.dtype).removeprefix("torch."),
+            "vae_dtype": str(model.vae.dtype).removeprefix("torch."),
             "tile": str(tiling.side * stride) if tiling.count > 1 else "none",
             "memory": self.placement.name,
             **({"memory_note": "; ".join(self.placement.said)} if self.placement.said else {}),

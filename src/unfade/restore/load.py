@@ -1,6 +1,5 @@
 """From a model's name, file or folder to a restorer."""
 
-from dataclasses import fields
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,13 +8,14 @@ from typing import Any
 from unfade.backbones.catalog import CATALOG, find
 from unfade.backbones.info import BackboneInfo
 from unfade.backbones.tiny_weights import load_tiny
+from unfade.backbones.video import open_video
 from unfade.backbones.wan_family import REFUSED
 from unfade.core import ModelError, UsageError
 from unfade.restore.adapters import Adapters
 from unfade.restore.engine import PixelRestorer
 from unfade.restore.latent import LatentRestorer
 from unfade.restore.placement import Room
-from unfade.restore.vbridge import VBridgeSettings, vbridge_settings
+from unfade.restore.systems import KNOWN, settings_for
 
 # What a name that ends so is meant to be, whether it is there or not.
 _FILES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
@@ -41,11 +41,12 @@ def load(
 
     Args:
         model: a name or alias, a hub id that was downloaded before, a file, or a folder in diffusers' layout.
-        preset: "paper" (the default) or "release", of video models.
+        preset: "paper" (the default) or, of V-Bridge, "release"; of video models.
         adapter: the trained adapter of a video model.
         drift_adapter: that of its drift correction.
         memory, vae_tiles: how a video model's weights are kept (`Room`).
-        sampling: fields of `VBridgeSettings` by name that differ from the preset, of video models.
+        sampling: fields of `VBridgeSettings` or `ProgressiveSettings` by name that differ from the preset, of video
+            models; the model's family decides which of the two.
 
     Raises:
         ModelError: the name is unknown, the model is not on this machine, or its files can't be used.
@@ -62,19 +63,17 @@ def load(
     }
     if path.is_dir():
         check_extra(str(model))
-        settings = vbridge_settings(preset or "paper", sampling)
+        config = open_video(path).config
+        settings = settings_for(config, preset or "paper", sampling)
+        if drift_adapter is not None and settings.drift == "never" and "drift" not in sampling:
+            raise UsageError(f"{model} has no drift correction; leave --drift-adapter out")
         given = (None if one is None else Path(one) for one in (adapter, drift_adapter))
         name = info.name if info else None
         room = Room(memory or "auto", vae_tiles or "auto")  # type: ignore[arg-type]
         return LatentRestorer.of_folder(path, settings, name=name, adapters=Adapters(*given), room=room)
     used = [name for name, value in asked.items() if value is not None]
     for name in used:
-        if name not in (
-            "preset",
-            "adapter",
-            "drift_adapter",
-            *(field.name for field in fields(VBridgeSettings)),
-        ):
+        if name not in ("preset", "adapter", "drift_adapter", *KNOWN):
             raise UsageError(f"{name!r} is no setting of any model; see VBridgeSettings")
     restorer = PixelRestorer(info.name if info else path.name, load_tiny(path))
     if used:

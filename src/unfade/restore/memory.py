@@ -1,18 +1,24 @@
 """Work that may find too little memory: once it goes on with a smaller plan, and says so."""
 
 from collections.abc import Callable
+from traceback import walk_tb
 from typing import TypeVar
 
 import torch
 
+from unfade.backbones.free_memory import free_bytes, out_of_memory
 from unfade.backbones.wan import Wan
-from unfade.backbones.wan_memory import MemoryPlan, VaeTiles, free_bytes, smaller_plan
+from unfade.backbones.wan_memory import MemoryPlan, Phase, VaeTiles, smaller_plan
 from unfade.backbones.wan_placement import apply_memory_plan, retreat
 from unfade.core import UnfadeError
 
 T = TypeVar("T")
 
-_ADVICE = "choose --memory group with --vae-tiles on, fewer frames or a smaller photo, or free some memory"
+_DEVICE = "choose --memory group with --vae-tiles on, fewer frames or a smaller photo, or free some memory"
+# On the host there is nowhere to move weights to.
+_HOST = (
+    "choose --vae-tiles on, --large tile --tile 512, --clip-frames 5 or a smaller photo, or free some memory"
+)
 
 
 def within_memory(
@@ -24,7 +30,7 @@ def within_memory(
     *,
     tiles: VaeTiles = "auto",
 ) -> tuple[T, MemoryPlan]:
-    """What `work` gives under a plan that `wan` follows already, or under the next smaller one.
+    """What `work` gives under a plan that `wan` follows already, or under the next one whose failed phase is smaller.
 
     Args:
         wan: the model that `work` uses.
@@ -45,24 +51,58 @@ def within_memory(
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
+        phase = failed_phase(wan, error)
     # Outside of the except clause, so that nothing of the first try is held by its traceback.
+    return after_running_out(wan, plan, device, work, phase, say, tiles=tiles)
+
+
+def after_running_out(
+    wan: Wan,
+    plan: MemoryPlan,
+    device: torch.device,
+    work: Callable[[], T],
+    phase: Phase | None,
+    say: Callable[[str], None] | None = None,
+    *,
+    tiles: VaeTiles = "auto",
+) -> tuple[T, MemoryPlan]:
+    """The second try of `within_memory`, which takes the same and gives the same.
+
+    Args:
+        phase: in which memory ran out, if that is known.
+    """
+    host = device.type == "cpu"
+    advice = _HOST if host else _DEVICE
     retreat(wan)
-    less = smaller_plan(plan, free_bytes(device), tiles, host=device.type == "cpu")
+    # On the host the weights lie in what is not free any more; a plan counts them among what it needs.
+    there = plan.footprint.transformer + plan.footprint.vae if host else 0
+    less = smaller_plan(plan, free_bytes(device) + there, tiles, host, phase)
     if less is None:
-        raise UnfadeError(f"memory ran out ({plan.name}), and no smaller plan is left; {_ADVICE}")
+        raise UnfadeError(
+            f"memory ran out{_during(phase)} ({plan.name}), and no smaller plan is left; {advice}"
+        )
     if say:
-        say(f"memory ran out ({plan.name}); going on with {less.name}")
+        say(f"memory ran out{_during(phase)} ({plan.name}); going on with {less.name}")
     apply_memory_plan(wan, less, device)
     try:
         return work(), less
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
-        raise UnfadeError(f"memory ran out twice ({plan.name}, then {less.name}); {_ADVICE}") from None
+        raise UnfadeError(f"memory ran out twice ({plan.name}, then {less.name}); {advice}") from None
 
 
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that the device's or the host's memory ran out."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+def failed_phase(wan: Wan, error: BaseException) -> Phase | None:
+    """In which phase an error was raised: by the calls of the model's parts in its traceback; None outside of them."""
+    for frame, _ in walk_tb(error.__traceback__):
+        part = frame.f_locals.get("self")
+        if part is wan.denoiser:
+            return "denoise"
+        if part is wan.vae:
+            return "encode" if frame.f_code.co_name.startswith("encode") else "decode"
+    return None
+
+
+def _during(phase: Phase | None) -> str:
+    names: dict[Phase, str] = {"encode": "encoding", "denoise": "denoising", "decode": "decoding"}
+    return f" while {names[phase]}" if phase else ""

@@ -6,15 +6,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from unfade.backbones.wan_config import WanConfig
+from unfade.backbones.cogvideox_config import CogVideoXConfig
+from unfade.backbones.video import VideoConfig
 from unfade.core import Clip, Trajectory, generator
 from unfade.diffusion.sizes import Fit
 from unfade.restore.adapters import DRIFT, RESTORE, Adapters
 from unfade.restore.border import as_the_file
+from unfade.restore.cogvideox_load import CogVideoXLoad
 from unfade.restore.drift import worth_keeping
 from unfade.restore.placement import Load
 from unfade.restore.samples import Samples
-from unfade.restore.vbridge import VBridgeSettings
+from unfade.restore.system import LatentSettings
 from unfade.restore.walk import Tiling, Walk
 
 
@@ -35,37 +37,61 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Passes:
-    """What is the same for all frames of a clip."""
+    """What is the same for all frames of a clip.
+
+    Attributes:
+        walk: how a clip is generated.
+        fit: between the frame and the canvas.
+        shape: of the first pass's noise, without the batch.
+        second: of the second pass's, which may have another number of frames; None where there is no second pass.
+        seed: of all noise.
+        device: that it is computed on.
+        adapters: of the two passes.
+        load: what the longer clip asks of the memory.
+    """
 
     walk: Walk
     fit: Fit
     shape: tuple[int, int, int, int]
+    second: tuple[int, int, int, int] | None
     seed: int
     device: torch.device
     adapters: Adapters
-    corrects: bool
     load: Load
+
+    @property
+    def corrects(self) -> bool:
+        """Whether there is a second pass."""
+        return self.second is not None
 
     def answer(self, frame: Tensor, corrected: bool = True) -> Answer:
         """The restored frames of `[1, 3, H, W]`, averaged over the samples."""
         canvas = self.fit.enter(frame)
         base, second = Samples(), Samples() if self.corrects and corrected else None
         for index in range(self.walk.settings.samples):
-            last = self._walked(base, canvas, frame.device, RESTORE, index)
-            if second is not None:
-                self._walked(second, last, frame.device, DRIFT, index)
+            last = self._walked(base, canvas, frame.device, RESTORE, index, self.shape)
+            if second is not None and self.second is not None:
+                self._walked(second, last, frame.device, DRIFT, index, self.second)
         return Answer(base, second)
 
-    def _walked(self, into: Samples, canvas: Tensor, home: torch.device, name: str, index: int) -> Tensor:
+    def _walked(
+        self,
+        into: Samples,
+        canvas: Tensor,
+        home: torch.device,
+        name: str,
+        index: int,
+        shape: tuple[int, int, int, int],
+    ) -> Tensor:
         """Adds a way to the samples; gives its last frame on the canvas, `[1, 3, H, W]`."""
-        names: Sequence[str | int] = (
-            ("vbridge",) if (name, index) == (RESTORE, 0) else ("vbridge", name, index)
-        )
-        noise = torch.randn(1, *self.shape, generator=generator(self.seed, *names)).to(self.device)
-        self.adapters.use(self.walk.wan, name)
+        system = self.walk.settings.system
+        names: Sequence[str | int] = (system,) if (name, index) == (RESTORE, 0) else (system, name, index)
+        dice = generator(self.seed, *names, "steps")
+        noise = torch.randn(1, *shape, generator=generator(self.seed, *names)).to(self.device)
+        self.adapters.use(self.walk.model, name)
         last = canvas
         way: list[Tensor] = []
-        for part in self.walk.frames(canvas, noise):
+        for part in self.walk.frames(canvas, noise, dice):
             last = part[-1:]
             way.append(self.fit.leave(part).to(home))
         into.add(torch.cat(way))
@@ -89,14 +115,32 @@ class Passes:
 
 
 def load_of(
-    config: WanConfig, fit: Fit, tiling: Tiling, settings: VBridgeSettings, dtype: torch.dtype
+    config: VideoConfig,
+    fit: Fit,
+    tiling: Tiling,
+    settings: LatentSettings,
+    dtype: torch.dtype,
+    frames: int | None = None,
 ) -> Load:
-    """What a walk over a canvas asks of the memory; the largest tile stands for all."""
-    stride = config.vae["scale_factor_spatial"]
+    """What a walk over a canvas asks of the memory; the largest tile stands for all.
+
+    Args:
+        config: of the model.
+        fit: the canvas.
+        tiling: of the canvas.
+        settings: how to sample.
+        dtype: of the transformer.
+        frames: of the longest clip that is generated; those of the settings by default.
+    """
+    frames = frames or settings.frames
+    stride = config.stride
     seen = tiling.windows(fit.canvas_height // stride, fit.canvas_width // stride)
     height, width = max(seen, key=lambda size: size[0] * size[1])
     canvas, prompts = (fit.canvas_height, fit.canvas_width), 2 if settings.guidance > 1 else 1
-    return Load(config, canvas, (height * stride, width * stride), settings.frames, prompts, dtype)
+    denoised = height * stride, width * stride
+    if isinstance(config, CogVideoXConfig):
+        return CogVideoXLoad(config, canvas, denoised, frames, prompts, dtype)  # type: ignore[arg-type]
+    return Load(config, canvas, denoised, frames, prompts, dtype)
 
 
 def trajectory_of(clip: Clip, ways: list[Tensor]) -> Trajectory:

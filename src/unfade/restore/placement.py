@@ -7,13 +7,14 @@ from typing import Literal, TypeVar, get_args
 
 import torch
 
+from unfade.backbones.free_memory import free_bytes, out_of_memory
 from unfade.backbones.wan import Wan
 from unfade.backbones.wan_config import WanConfig
-from unfade.backbones.wan_memory import MemoryPlan, VaeTiles, Weights, choose_memory_plan, free_bytes
+from unfade.backbones.wan_memory import MemoryPlan, Phase, VaeTiles, Weights, choose_memory_plan
 from unfade.backbones.wan_placement import apply_memory_plan
 from unfade.backbones.wan_speed import Rates, measure_rates, predict_seconds
 from unfade.core import UsageError
-from unfade.restore.memory import out_of_memory, within_memory
+from unfade.restore.memory import after_running_out, failed_phase, within_memory
 
 T = TypeVar("T")
 
@@ -82,15 +83,26 @@ class Load:
             extra=extra,
         )
 
-    def forecast(self, room: Room, device: torch.device, evaluations: int) -> dict[str, object]:
+    def within(self, other: "Load") -> bool:
+        """Whether it is no larger than another in any respect."""
+        areas = all(
+            mine[0] * mine[1] <= theirs[0] * theirs[1]
+            for mine, theirs in ((self.canvas, other.canvas), (self.denoised, other.denoised))
+        )
+        return areas and self.frames <= other.frames and self.prompts <= other.prompts
+
+    def forecast(
+        self, room: Room, device: torch.device, evaluations: int, extra: int = 0
+    ) -> dict[str, object]:
         """For a dry run: the plan, its predicted peak, and seconds by what the device was just measured to do.
 
         Args:
             room: what is asked for.
             device: where it would be computed.
             evaluations: of the transformer, tiles, passes and samples included.
+            extra: bytes of adapters beside the transformer.
         """
-        plan = self.plan(room, device, free_bytes(device))
+        plan = self.plan(room, device, free_bytes(device), extra)
         rates: Rates = measure_rates(device, self.dtype)
         return {
             "memory": plan.name,
@@ -106,13 +118,16 @@ class Placement:
     Attributes:
         room: what is asked for.
         plan: followed now; None where the model is small beyond doubt and simply lies on the device.
-        said: what had to be changed on the way, in a line each.
+        said: what had to be changed since the model was settled last, in a line each.
     """
 
     def __init__(self, room: Room) -> None:
         self.room = room
         self.plan: MemoryPlan | None = None
         self.said: list[str] = []
+        # The plan that was found by running out of memory, and what for.
+        self._fallen: tuple[Load, MemoryPlan] | None = None
+        self._told = False
 
     @property
     def name(self) -> str:
@@ -121,33 +136,33 @@ class Placement:
     def settle(self, wan: Wan, load: Load, device: torch.device) -> None:
         """Puts a model where it can do what comes next; does nothing where it lies right already.
 
-        Once memory ran out, the plan that was found then is kept: what was predicted to fit did not.
+        Once memory ran out, the plan that was found then is kept for whatever is no larger: what was predicted to
+        fit did not.
 
         Args:
             wan: loaded, with its adapters on it.
             load: what comes next.
             device: where it computes.
         """
-        if self.said:
+        self.said = []
+        if device.type == "cpu" and self.room.memory in ("offload", "group") and not self._told:
+            self._told = True
+            logging.getLogger("unfade").warning(
+                f"--memory {self.room.memory} changes nothing on the CPU, where weights have nowhere else to wait"
+            )
+        if self._fallen is not None and load.within(self._fallen[0]):
+            self._follow(wan, self._fallen[1], device)
             return
-        own = sum(one.numel() * one.element_size() for one in _parameters(wan))
-        there = sum(
-            one.numel() * one.element_size() for one in _parameters(wan) if one.device.type == device.type
-        )
-        free = free_bytes(device) + (there if device.type != "cpu" else 0)
+        own = there = 0
+        for one in _parameters(wan):
+            own += one.numel() * one.element_size()
+            there += one.numel() * one.element_size() if one.device.type == device.type else 0
+        free = free_bytes(device) + there
         small = own + _PER_PIXEL * load.canvas[0] * load.canvas[1] < _SMALL * free
         if small and self.room == Room() and self.plan is None:
             wan.to(device)
             return
-        extra = sum(
-            one.numel() * one.element_size()
-            for key, one in wan.denoiser.model.named_parameters()
-            if ".lora_" in key
-        )
-        plan = load.plan(self.room, device, free, extra)
-        if self.plan is None or (self.plan.weights, self.plan.tile) != (plan.weights, plan.tile):
-            apply_memory_plan(wan, plan, device)
-        self.plan = plan
+        self._follow(wan, load.plan(self.room, device, free, _adapters(wan)), device)
 
     def run(self, wan: Wan, load: Load, device: torch.device, work: Callable[[], T]) -> T:
         """What `work` gives; where memory runs out, once more from its beginning with a smaller plan.
@@ -155,26 +170,30 @@ class Placement:
         Raises:
             UnfadeError: memory ran out again.
         """
-        failed = False
-        if self.plan is None:
-            try:
-                return work()
-            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-                if not out_of_memory(error):
-                    raise
-                failed = True
-            self.plan = load.plan(Room("resident", "off"), device, free_bytes(device))
-
-        def once_more() -> T:
-            nonlocal failed
-            if failed:
-                failed = False
-                raise MemoryError
-            return work()
-
         tiles = self.room.vae_tiles
-        answer, self.plan = within_memory(wan, self.plan, device, once_more, self._say, tiles=tiles)
+        phase: Phase | None = None
+        if self.plan is not None:
+            before = self.plan
+            answer, self.plan = within_memory(wan, before, device, work, self._say, tiles=tiles)
+            if self.plan is not before:
+                self._fallen = load, self.plan
+            return answer
+        try:
+            return work()
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            phase = failed_phase(wan, error)
+        # What seemed small beyond doubt had no plan; outside of the except clause, its traceback holds nothing more.
+        plan = load.plan(Room("resident", "off"), device, free_bytes(device), _adapters(wan))
+        answer, self.plan = after_running_out(wan, plan, device, work, phase, self._say, tiles=tiles)
+        self._fallen = load, self.plan
         return answer
+
+    def _follow(self, wan: Wan, plan: MemoryPlan, device: torch.device) -> None:
+        if self.plan is None or (self.plan.weights, self.plan.tile) != (plan.weights, plan.tile):
+            apply_memory_plan(wan, plan, device)
+        self.plan = plan
 
     def _say(self, line: str) -> None:
         self.said.append(line)
@@ -183,3 +202,9 @@ class Placement:
 
 def _parameters(wan: Wan) -> list[torch.nn.Parameter]:
     return [*wan.denoiser.model.parameters(), *wan.vae.model.parameters()]  # type: ignore[union-attr]
+
+
+def _adapters(wan: Wan) -> int:
+    """Bytes of what lies beside the transformer's own weights."""
+    named = wan.denoiser.model.named_parameters()
+    return sum(one.numel() * one.element_size() for key, one in named if ".lora_" in key)

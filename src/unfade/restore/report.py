@@ -94,7 +94,7 @@ class JobReport:
     def _chosen(self) -> dict[str, Any]:
         chosen: dict[str, Any] = {
             name: self.provenance[name]
-            for name in ("device", "dtype", "memory", "memory_note")
+            for name in ("device", "dtype", "memory", "memory_note", "drift_correction")
             if name in self.provenance
         }
         if tile := self.provenance.get("tile"):

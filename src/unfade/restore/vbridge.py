@@ -1,12 +1,18 @@
 """How V-Bridge samples: the published settings by name, and changes to them."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
+from torch import Tensor
+
+from unfade.backbones.video import VideoConfig
 from unfade.core import Plan, UsageError
 from unfade.diffusion.flow import FlowSchedule
 from unfade.diffusion.guidance import guided_steps
+from unfade.diffusion.sizes import AREA, Fit, padded_fit, published_fit
+from unfade.prompts.vbridge import NEGATIVE_PROMPT, vbridge_prompt
 
 Large = Literal["resize", "tile", "whole"]
 Drift = Literal["always", "gated", "never"]
@@ -32,6 +38,12 @@ class VBridgeSettings:
         ValueError: a value is out of range.
     """
 
+    system: ClassVar[str] = "vbridge"
+    method: ClassVar[str] = "V-Bridge (arXiv 2603.13089)"
+    # With both sides of the halo, a tile has less than the area that the model is asked to do at once.
+    area: ClassVar[int] = AREA
+    auto_tile: ClassVar[int] = 1280
+
     frames: int = 9
     steps: int = 50
     shift: float = 5.0
@@ -44,8 +56,8 @@ class VBridgeSettings:
     def __post_init__(self) -> None:
         if self.frames < 2:
             raise ValueError(f"frames must be at least 2, not {self.frames}")
-        if self.guidance < 1:
-            raise ValueError(f"guidance must be at least 1 (none), not {self.guidance}")
+        if not 1 <= self.guidance < math.inf:
+            raise ValueError(f"guidance must be at least 1 (none) and finite, not {self.guidance}")
         for name, legal in (("large", get_args(Large)), ("drift", get_args(Drift))):
             if getattr(self, name) not in legal:
                 raise ValueError(f"{name} must be one of {', '.join(legal)}, not {getattr(self, name)!r}")
@@ -62,6 +74,23 @@ class VBridgeSettings:
     def under(self, plan: Plan) -> "VBridgeSettings":
         """The same with the steps that the plan names, if it does."""
         return self if plan.steps is None else replace(self, steps=plan.steps)
+
+    def fit(self, config: VideoConfig, height: int, width: int) -> Fit:
+        """The canvas for a photo of this size."""
+        rule = published_fit if self.large == "resize" else padded_fit
+        return rule(height, width, config.size_multiple)
+
+    def asked(self, prompt: str | None, picture: Tensor | None = None) -> list[str]:
+        """What the model is told to go towards and, with guidance, what to go away from."""
+        return [vbridge_prompt(prompt), NEGATIVE_PROMPT][: 2 if self.guidance > 1 else 1]
+
+    def schedule(self, config: Mapping[str, Any]) -> FlowSchedule:
+        """The steps, on a model's scheduler."""
+        return FlowSchedule(self.steps, self.shift, config)
+
+    def told(self) -> dict[str, str]:
+        """What is particular to this system, for provenance."""
+        return {"shift": f"{self.shift:g}"}
 
 
 PAPER = VBridgeSettings()

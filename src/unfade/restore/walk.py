@@ -2,24 +2,20 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from unfade.backbones.wan import Wan
-from unfade.backbones.wan_config import WanConfig
-from unfade.backbones.wan_denoiser import WanCondition
+from unfade.backbones.video import VideoConfig, VideoModel
 from unfade.core import Plan, UnfadeError
 from unfade.core.contracts import Progress
-from unfade.diffusion.flow import FlowSchedule, sample_flow
 from unfade.diffusion.guidance import Contrast, guidance_floor, guided
-from unfade.diffusion.sizes import AREA, Fit
+from unfade.diffusion.sizes import Fit
 from unfade.diffusion.tiled import tiled, tiles_along
-from unfade.restore.vbridge import VBridgeSettings
+from unfade.restore.system import LatentSettings
 
-# What a tile contributes when it is chosen for one, and what it sees besides: with both sides of the halo it has
-# less than the area that the model is asked to do at once.
-AUTO_TILE, HALO = 1280, 128
+HALO = 128  # pixels that a tile sees besides what it contributes, on each side
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +35,15 @@ class Tiling:
     count: int
 
     @staticmethod
-    def of(config: WanConfig, fit: Fit, settings: VBridgeSettings, plan: Plan) -> "Tiling":
+    def of(config: VideoConfig, fit: Fit, settings: LatentSettings, plan: Plan) -> "Tiling":
         """The tiles that a plan asks for: "auto" has some only where `large` is "tile" and the canvas is large."""
-        stride = config.vae["scale_factor_spatial"]
+        stride = config.stride
         multiple = config.size_multiple // stride
         rows, columns = fit.canvas_height // stride, fit.canvas_width // stride
         chosen = plan.tile
         if chosen == "auto":
-            large = fit.canvas_height * fit.canvas_width > AREA
-            chosen = AUTO_TILE if settings.large == "tile" and large else 0
+            large = fit.canvas_height * fit.canvas_width > settings.area
+            chosen = settings.auto_tile if settings.large == "tile" and large else 0
         side = max(multiple, chosen // stride) if chosen else max(rows, columns)
         halo = -(-HALO // config.size_multiple) * multiple
         count = len(tiles_along(rows, side, halo, multiple)) * len(tiles_along(columns, side, halo, multiple))
@@ -88,7 +84,7 @@ class Walk:
     """How to generate: the model, what it is told, and the steps.
 
     Attributes:
-        wan: the model, with the adapter to be used switched on.
+        model: with the adapter to be used switched on.
         settings: how to sample.
         texts: embeddings of the prompt and, where there is guidance, of the negative one.
         tiling: of the canvas.
@@ -96,19 +92,20 @@ class Walk:
         tell: counts steps (times tiles) and latents decoded.
     """
 
-    wan: Wan
-    settings: VBridgeSettings
+    model: VideoModel
+    settings: LatentSettings
     texts: Sequence[Tensor]
     tiling: Tiling
     keep: bool
     tell: Tally
 
-    def frames(self, image: Tensor, noise: Tensor) -> Iterator[Tensor]:
+    def frames(self, image: Tensor, noise: Tensor, dice: torch.Generator | None = None) -> Iterator[Tensor]:
         """The generated frames after the first, or the last one alone; others go as they are decoded.
 
         Args:
             image: the first frame, `[1, 3, H, W]` in [0, 1], of the canvas's size.
             noise: for the whole canvas, `[1, z, k, h, w]`.
+            dice: of whatever noise the sampler adds on its way.
 
         Yields:
             `[t, 3, H, W]` in [0, 1].
@@ -116,34 +113,33 @@ class Walk:
         Raises:
             UnfadeError: the model answered with something that isn't a number.
         """
-        settings, wan = self.settings, self.wan
-        schedule = FlowSchedule(settings.steps, settings.shift, wan.config.scheduler)
+        settings, model = self.settings, self.model
+        schedule = settings.schedule(model.config.scheduler)
         floor = guidance_floor(schedule.times(), settings.guidance_end)
         tiling = self.tiling
         denoiser = tiled(
-            guided(wan.denoiser, settings.guidance, above=floor),
+            guided(model.denoiser, settings.guidance, above=floor),
             tiling.side,
             tiling.halo,
             tiling.multiple,
             self.tell,
         )
-        first = wan.vae.encode(image.unsqueeze(2)).to(noise.device)
-        told = [WanCondition(first, text) for text in self.texts]
-        with torch.inference_mode(), wan.denoiser.remembering():
-            latents = sample_flow(denoiser, noise, Contrast(told[0], told[-1]), schedule)
+        told: Any = model.conditions(image, self.texts)
+        with torch.inference_mode(), model.denoiser.remembering():
+            latents = schedule.sample(denoiser, noise, Contrast(told[0], told[-1]), dice)
             if not bool(torch.isfinite(latents.sum())):
                 raise UnfadeError("the network's answer is not a number; try --dtype fp32")
-        return decoded(wan, told[0].pinned(latents), self.keep, self.tell)
+        return decoded(model, model.finished(latents, told[0]), self.keep, self.tell)
 
 
-def decoded(wan: Wan, latents: Tensor, keep: bool, tell: Tally | None = None) -> Iterator[Tensor]:
+def decoded(model: VideoModel, latents: Tensor, keep: bool, tell: Tally | None = None) -> Iterator[Tensor]:
     """The frames `[t, 3, H, W]` after the first, or the last one alone; others go as they are decoded.
 
     A clip of one latent has one frame, which is its last.
     """
-    every = wan.config.vae["scale_factor_temporal"]
+    every = model.config.temporal_stride
     done, in_all = 0, every * (latents.shape[2] - 1) + 1
-    for chunk in wan.vae.decode(latents):
+    for chunk in model.vae.decode(latents):
         if tell:
             tell.add(-(-chunk.shape[2] // every))
         first = 0 if done else 1

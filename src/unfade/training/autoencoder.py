@@ -20,6 +20,7 @@ from unfade.media.atomic import atomic_output
 from unfade.training.folded import folded_convolutions
 from unfade.training.optimizer import MuonAdamW
 from unfade.training.photos import Photos
+from unfade.training.run_log import forget_after
 from unfade.training.team import Team
 
 
@@ -158,12 +159,13 @@ class AutoencoderTrainer:
             torch.save(state, temporary)
 
     def resume(self) -> bool:
-        """Takes up the folder's checkpoint, if there is one.
+        """Takes up the folder's checkpoint, if there is one; the log loses what came after it.
 
         Raises:
             InputError: it is of another network.
         """
         if not self.checkpoint.exists():
+            self._forget()
             return False
         state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
         try:
@@ -175,11 +177,12 @@ class AutoencoderTrainer:
         self.average = state["average"]
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = state["step"]
-        log = self.folder / "vae.jsonl"
-        if self.team.leads and log.exists():
-            rows = log.read_text().splitlines(keepends=True)
-            log.write_text("".join(row for row in rows if json.loads(row)["step"] <= self.step))
+        self._forget()
         return True
+
+    def _forget(self) -> None:
+        if self.team.leads:
+            forget_after(self.folder / "vae.jsonl", self.step)
 
     def batch(self, step: int) -> Tensor:
         """The pixels of a step `[B, 3, T, S, S]` in [-1, 1], this member's share of them."""

@@ -1,5 +1,6 @@
 """Which pairs a run learns from: a few of each category, drawn by a seed and written down."""
 
+import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from typing import Any
 
 import torch
 
-from unfade.core import InputError, generator
+from unfade.core import InputError, UsageError, generator
 from unfade.media.atomic import atomic_output
 from unfade.training.pairs import PairFiles, by_category
 
@@ -26,16 +27,49 @@ class Choice:
         training, held_out: no pair is in both.
         seed: they were drawn with.
         each: how many of each category were asked for; 0 means all.
+        held_out_each: how many of each category were to be held out; None where an older manifest does not say.
+        barred: a hash of the names that were not to be drawn, "" where there were none; None as above.
     """
 
     training: tuple[PairFiles, ...]
     held_out: tuple[PairFiles, ...]
     seed: int
     each: int
+    held_out_each: int | None = None
+    barred: str | None = None
 
     def counts(self) -> dict[str, int]:
         """Pairs to learn from by category."""
         return {category: len(pairs) for category, pairs in by_category(self.training).items()}
+
+    def check_asked(
+        self, path: Path, each: int, seed: int, held_out: int, without: Iterable[str] = ()
+    ) -> None:
+        """Whether this choice, read from a manifest, is what `choose_pairs` would now be asked for.
+
+        Args:
+            path: of the manifest.
+            each, seed, held_out, without: as for `choose_pairs`.
+
+        Raises:
+            UsageError: it was made by other settings, which says which.
+        """
+        settings = (
+            ("few-shot", self.each or "all", each or "all"),
+            ("held-out", self.held_out_each, held_out),
+            ("seed", self.seed, seed),
+        )
+        for option, before, now in settings:
+            if before not in (None, now):
+                raise UsageError(
+                    f"the pairs in {path} were drawn with --{option} {before}, not {now}; give that again, or choose "
+                    "another folder with --runs"
+                )
+        if self.barred not in (None, _fingerprint(without)):
+            raise UsageError(
+                f"the pairs in {path} were drawn with another --without; give that again, or choose another folder "
+                "with --runs"
+            )
 
 
 def choose_pairs(
@@ -54,7 +88,7 @@ def choose_pairs(
         without: names that must not be drawn, such as those another adapter learnt from.
 
     Raises:
-        InputError: a category has no pair left to learn from.
+        InputError: there are no pairs, or a category has none left to learn from.
     """
     barred = set(without)
     training: list[PairFiles] = []
@@ -71,7 +105,9 @@ def choose_pairs(
                 f"out and {len(members) - len(free)} barred; add some or hold out fewer"
             )
         training += rest
-    return Choice(_sorted(training), _sorted(validation), seed, each)
+    if not training:
+        raise InputError("there are no pairs to choose from; name folders that hold some")
+    return Choice(_sorted(training), _sorted(validation), seed, each, held_out, _fingerprint(barred))
 
 
 def write_manifest(choice: Choice, path: Path) -> None:
@@ -84,6 +120,8 @@ def write_manifest(choice: Choice, path: Path) -> None:
         "kind": _KIND,
         "seed": choice.seed,
         "each": choice.each,
+        "held_out_each": choice.held_out_each,
+        "barred": choice.barred,
         "counts": choice.counts(),
         "training": [_row(pair) for pair in choice.training],
         "held_out": [_row(pair) for pair in choice.held_out],
@@ -96,9 +134,11 @@ def read_manifest(path: Path, pairs: Iterable[PairFiles]) -> Choice:
     """The choice a manifest names, out of pairs that were found.
 
     Raises:
-        InputError: the file is not a manifest, or names a pair that is not there.
+        InputError: the file is not a manifest, names no pairs to learn from, or one that is not there.
     """
     content = _content(path)
+    if not content["training"]:
+        raise InputError(f"{path} names no pairs to learn from; delete it, and they are drawn anew")
     known = {pair.name: pair for pair in pairs}
 
     def found(rows: Sequence[dict[str, Any]]) -> tuple[PairFiles, ...]:
@@ -110,7 +150,14 @@ def read_manifest(path: Path, pairs: Iterable[PairFiles]) -> Choice:
                 )
         return tuple(known[row["name"]] for row in rows)
 
-    return Choice(found(content["training"]), found(content["held_out"]), content["seed"], content["each"])
+    return Choice(
+        found(content["training"]),
+        found(content["held_out"]),
+        content["seed"],
+        content["each"],
+        content.get("held_out_each"),
+        content.get("barred"),
+    )
 
 
 def names_in(path: Path) -> frozenset[str]:
@@ -121,6 +168,12 @@ def names_in(path: Path) -> frozenset[str]:
     """
     content = _content(path)
     return frozenset(row["name"] for row in (*content["training"], *content["held_out"]))
+
+
+def _fingerprint(names: Iterable[str]) -> str:
+    """What tells one set of names from another; "" for none."""
+    text = json.dumps(sorted(set(names)))
+    return "" if text == "[]" else hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _sorted(pairs: Iterable[PairFiles]) -> tuple[PairFiles, ...]:

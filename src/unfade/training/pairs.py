@@ -10,7 +10,15 @@ from unfade.media.images import probe_image
 
 Layout = Literal["auto", "foundir", "realce", "plain"]
 
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".ppm", ".avif", ".heic"}
+_READ = {
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm", ".avif", ".heic",
+    ".heif", ".gif",
+}  # fmt: skip
+# Photos as well, but not to be read here; leaving them out in silence would change what is learnt.
+_UNREAD = {
+    ".3fr", ".arw", ".bmp", ".cr2", ".cr3", ".dng", ".exr", ".hdr", ".j2k", ".jp2", ".jxl", ".nef", ".orf", ".psd",
+    ".raf", ".rw2", ".tga",
+}  # fmt: skip
 _LQ = ("lq", "lr", "input", "degraded", "low")
 _HQ = ("hq", "gt", "hr", "target", "truth", "high")
 # RealCE: the same scene at three focal lengths; the longest is the truth of the others (x4 and x2).
@@ -52,8 +60,9 @@ def find_pairs(folders: Iterable[Path], layout: str = "auto") -> tuple[PairFiles
     * "auto": the first of these that the folder looks like.
 
     Raises:
-        InputError: a folder is missing or holds no pairs, a photo has no partner, a partner has another size, two files
-            share a stem, or a header can't be read.
+        InputError: a folder is missing or holds no pairs, a group lacks one of its two folders, a photo has no partner,
+            a partner has another size, two files share a stem, a photo is of a format that is not read, or a header
+            can't be read.
         UsageError: the layout is unknown.
     """
     if layout not in get_args(Layout):
@@ -113,14 +122,28 @@ def _sets(folder: Path, layout: str) -> Iterator[_Set]:
 
 
 def _foundir(folder: Path) -> Iterator[_Set]:
+    sets: list[_Set] = []
+    halves: list[tuple[Path, str]] = []
     for group in _folders(folder):
         lq, hq = _named(group, _LQ), _named(group, _HQ)
         if lq and hq:
-            yield _Set(lq, hq, group.name)
+            sets.append(_Set(lq, hq, group.name))
+        elif lq or hq:
+            halves.append((group, "truths (GT)" if lq else "degraded photos (LQ)"))
     lq, hq = _named(folder, _LQ), _named(folder, _HQ)
     if lq and hq:
-        for group in _folders(lq):
-            yield _Set(group, hq / group.name, group.name)
+        groups = _folders(lq)
+        sets += [_Set(group, hq / group.name, group.name) for group in groups]
+        names = {group.name for group in groups}
+        halves += [
+            (group, f"degraded photos in {lq}")
+            for group in _folders(hq)
+            if groups and group.name not in names
+        ]
+    if sets and halves:
+        group, lacks = halves[0]
+        raise InputError(f"{group} has no folder of {lacks}; add it or take the group out")
+    yield from sets
 
 
 def _focal_lengths(folder: Path) -> Iterator[_Set]:
@@ -145,7 +168,7 @@ def _plain(folder: Path) -> Iterator[_Set]:
 
 
 def _folders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir())
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
 def _named(folder: Path, names: tuple[str, ...]) -> Path | None:
@@ -158,12 +181,20 @@ def _photos(folder: Path) -> dict[str, Path]:
         raise InputError(f"{folder} is missing; each group of degraded photos needs the folder of its truths")
     photos: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in _SUFFIXES and not path.name.startswith("."):
+        if path.name.startswith("."):
+            continue
+        if path.suffix.lower() in _UNREAD:
+            raise InputError(
+                f"{path} is of a format that training does not read; convert it (to PNG, say) or take it out"
+            )
+        if path.suffix.lower() in _READ:
             if path.stem in photos:
                 raise InputError(
                     f"{path} and {photos[path.stem]} share a name, so their partner is not clear"
                 )
             photos[path.stem] = path
+    if not photos:
+        raise InputError(f"{folder} holds no photos; add some or take the folder out")
     return photos
 
 

@@ -5,8 +5,39 @@ from pathlib import Path
 from typing import Any
 
 from unfade.core import Clip
-from unfade.media.images import write_image
+from unfade.media.atomic import atomic_output
 from unfade.training.tracker import Tracker
+
+
+def read_rows(log: Path) -> list[dict[str, Any]]:
+    """The rows of a file of JSON lines; none where there is no file.
+
+    A line that was cut off, as a kill or a full disk leaves it, is passed over.
+    """
+    rows: list[dict[str, Any]] = []
+    for line in log.read_bytes().split(b"\n") if log.exists() else ():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict):
+            rows.append(row)
+    return rows
+
+
+def forget_after(log: Path, step: int) -> None:
+    """Takes out of a log what came after `step`, which will be done again, and what can't be read; whole or not at all.
+
+    Raises:
+        OutputError: the file can't be written.
+    """
+    if not log.exists():
+        return
+    kept = [row for row in read_rows(log) if isinstance(row.get("step"), int) and row["step"] <= step]
+    text = "".join(json.dumps(row) + "\n" for row in kept)
+    if text != log.read_text(encoding="utf-8", errors="replace"):
+        with atomic_output(log) as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
 
 class RunLog:
@@ -24,11 +55,13 @@ class RunLog:
         self.tracker = tracker if leads else None
 
     def forget_after(self, step: int) -> None:
-        """Takes out what was logged after `step`, which will be done again."""
-        log = self.folder / "log.jsonl"
-        if self.leads and log.exists():
-            rows = log.read_text().splitlines(keepends=True)
-            log.write_text("".join(row for row in rows if json.loads(row)["step"] <= step))
+        """Takes out what was logged after `step`, which will be done again; after 0, everything.
+
+        Raises:
+            OutputError: the log can't be written.
+        """
+        if self.leads:
+            forget_after(self.folder / "log.jsonl", step)
 
     def write(self, row: dict[str, Any]) -> None:
         """One line; its numbers go to the tracker as well, those on held-out sequences as `held_out/...`."""
@@ -53,6 +86,9 @@ class RunLog:
             OutputError: it can't be written.
         """
         if self.leads:
+            # Here, so that a training without pictures needs bare PyTorch alone.
+            from unfade.media.image_writer import write_image
+
             write_image(picture, self.folder / "pictures" / f"step-{step:06d}.png")
         if self.tracker:
             self.tracker.picture("held_out", picture, step)

@@ -143,8 +143,21 @@ class PairSequences:
         return len(self.pairs)
 
     def identity(self, index: int) -> str:
-        stats = [(path, path.stat()) for path in (self.pairs[index].lq, self.pairs[index].hq)]
-        return " ".join(f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns}" for path, stat in stats)
+        """Paths, sizes and times of both files.
+
+        Raises:
+            InputError: one of them is gone.
+        """
+        parts: list[str] = []
+        for path in (self.pairs[index].lq, self.pairs[index].hq):
+            try:
+                found = path.stat()
+            except OSError as error:
+                raise InputError(
+                    f"{path} can't be found any more; bring it back and go on by the same command"
+                ) from error
+            parts.append(f"{path.resolve()} {found.st_size} {found.st_mtime_ns}")
+        return " ".join(parts)
 
     def enlarged(self, index: int, size: int) -> bool:
         pair = self.pairs[index]

@@ -32,7 +32,8 @@ class Stop:
 def stop_after_step() -> Iterator[Stop]:
     """While the block runs, the first SIGINT or SIGTERM only sets `asked`; a second one ends at once.
 
-    Signals that are ignored stay so. Outside the main thread nothing changes.
+    Signals that are ignored stay so. Outside the main thread nothing changes. `accelerate launch` passes signals on and
+    kills its processes 30 seconds later: what a longer step, with its checkpoint, learnt is done again.
     """
     stop = Stop()
     before: dict[int, Any] = {}

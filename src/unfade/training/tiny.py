@@ -17,6 +17,7 @@ from unfade.core import InputError, subseed
 from unfade.media.atomic import atomic_output
 from unfade.training.optimizer import MuonAdamW, split_parameters
 from unfade.training.photos import Photos
+from unfade.training.run_log import forget_after
 from unfade.training.samples import Sample, SampleRule, draw_sample
 from unfade.training.team import Team
 from unfade.training.validation import validate
@@ -35,7 +36,6 @@ class TinyRun:
         ema: decay of the averaged weights, which are the ones shipped.
         refine: share of steps that also learn from the network's own answer at a later tau.
         floor: root-mean-square error of the input below which a sample counts no more for being easier.
-        caution: weight of overshooting in the loss.
         held_out: photos kept for validation.
         seed: of everything random.
         validate_every, checkpoint_every: steps.
@@ -51,7 +51,6 @@ class TinyRun:
     ema: float = 0.999
     refine: float = 0.15
     floor: float = 0.03
-    caution: float = 3.5
     held_out: int = 24
     seed: int = 0
     validate_every: int = 1000
@@ -87,25 +86,6 @@ def relative_error(predicted: Tensor, clean: Tensor, degraded: Tensor, floor: fl
     left = ((predicted - clean) ** 2).mean((1, 2, 3))
     found = ((degraded - clean) ** 2).mean((1, 2, 3))
     return (torch.sqrt(left + 2.5e-5) / torch.sqrt(found).clamp_min(floor)).mean()
-
-
-def overshoot(
-    predicted: Tensor, clean: Tensor, degraded: Tensor, floor: float, margin: float = 0.05
-) -> Tensor:
-    """How far the straight way from degraded to predicted runs past its nearest point to the truth.
-
-    With `v = predicted - degraded`, `<predicted - clean, v>` is the overshoot, and where it is under `|v|^2 / 16`
-    the last of nine frames still gains. What exceeds `margin |v|^2` is taken relative to the product of
-    the error found and the error left, the currency of `relative_error`'s gradient: so a network that is
-    unsure (how bright was the scene?) stays on the near side by the same share whatever the size of the error, and one
-    that is sure pays nothing. Averaged over samples.
-    """
-    way = predicted - degraded
-    past = ((predicted - clean) * way).mean((1, 2, 3)) - margin * (way**2).mean((1, 2, 3))
-    left = ((predicted - clean) ** 2).mean((1, 2, 3)).detach()
-    found = ((degraded - clean) ** 2).mean((1, 2, 3))
-    unit = torch.sqrt(left + 2.5e-5) * torch.sqrt(found).clamp_min(floor)
-    return torch.relu(past / unit).mean()
 
 
 class TinyTrainer:
@@ -171,10 +151,8 @@ class TinyTrainer:
             return False
         state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
         self.load_state(state)
-        log = self.folder / "log.jsonl"
-        if self.team.leads and log.exists():
-            rows = log.read_text().splitlines(keepends=True)
-            log.write_text("".join(row for row in rows if json.loads(row)["step"] <= self.step))
+        if self.team.leads:
+            forget_after(self.folder / "log.jsonl", self.step)
         now = json.loads(json.dumps(asdict(self.plan)))
         before = json.loads(json.dumps(state["plan"]))
         changed = {
@@ -226,8 +204,7 @@ class TinyTrainer:
         return loss
 
     def _judge(self, predicted: Tensor, sample: Sample) -> Tensor:
-        told = (predicted, sample.clean, sample.degraded, self.plan.floor)
-        return relative_error(*told) + self.plan.caution * overshoot(*told)
+        return relative_error(predicted, sample.clean, sample.degraded, self.plan.floor)
 
     def train_step(self) -> float:
         """One update; returns the loss.

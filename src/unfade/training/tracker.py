@@ -1,11 +1,12 @@
 """Where the figures of a run go besides its log: tensorboard, trackio or wandb."""
 
+import json
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
-from unfade.core import Clip, UsageError
+from unfade.core import Clip, UnfadeError, UsageError
 
 Kind = Literal["none", "tensorboard", "trackio", "wandb"]
 
@@ -26,13 +27,8 @@ class Tracker(Protocol):
         ...
 
 
-def open_tracker(kind: str, folder: Path, config: Mapping[str, Any]) -> Tracker | None:
-    """A tracker for a run, or None for "none".
-
-    Args:
-        kind: which one; it is imported here and nowhere else.
-        folder: of the run; its name becomes the run's name.
-        config: of the run.
+def check_tracker(kind: str) -> None:
+    """Whether a tracker could be opened, without opening it.
 
     Raises:
         UsageError: the tracker is unknown or not installed.
@@ -40,19 +36,45 @@ def open_tracker(kind: str, folder: Path, config: Mapping[str, Any]) -> Tracker 
     if kind not in get_args(Kind):
         raise UsageError(f"unknown tracker {kind!r}; there is {', '.join(get_args(Kind))}")
     if kind == "none":
-        return None
-    if find_spec(kind) is None:
+        return
+    found = find_spec(kind)
+    # A folder of that name, such as the one wandb keeps its runs in, is found as well, but has no code of its own.
+    if found is None or found.origin is None:
         raise UsageError(
             f"{kind} is not installed; pip install {kind}, or leave --tracker out (log.jsonl has it all)"
         )
-    return _TensorBoard(folder) if kind == "tensorboard" else _Hosted(kind, folder, config)
+
+
+def open_tracker(kind: str, folder: Path, config: Mapping[str, Any]) -> Tracker | None:
+    """A tracker for a run, or None for "none".
+
+    Args:
+        kind: which one; it is imported here and nowhere else.
+        folder: of the run; its name becomes the run's name.
+        config: all settings of the run.
+
+    Raises:
+        UsageError: the tracker is unknown or not installed.
+        UnfadeError: it is installed but can't begin, as without an account or a connection.
+    """
+    check_tracker(kind)
+    if kind == "none":
+        return None
+    try:
+        return _TensorBoard(folder, config) if kind == "tensorboard" else _Hosted(kind, folder, config)
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UnfadeError(
+            f"{kind} could not be started: {reason}; set it up, or leave --tracker out (log.jsonl has it all)"
+        ) from error
 
 
 class _TensorBoard:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, config: Mapping[str, Any]) -> None:
         from torch.utils.tensorboard.writer import SummaryWriter
 
         self._writer = SummaryWriter(str(folder / "tensorboard"))
+        self._writer.add_text("run", f"```\n{json.dumps(dict(config), indent=1)}\n```")
 
     def log(self, figures: Mapping[str, float], step: int) -> None:
         for name, figure in figures.items():

@@ -30,14 +30,14 @@ class TrustRun:
         seed: of everything random.
     """
 
-    photos: int = 8000
+    photos: int = 12_000
     smallest: int = 192
-    quantile: float = 0.03
+    quantile: float = 0.04
     gained: float = 0.95
-    rounds: int = 60
+    rounds: int = 120
     batch: int = 256
     lr: float = 2e-3
-    weight_decay: float = 1e-3
+    weight_decay: float = 1.0
     seed: int = 0
 
 

@@ -5,33 +5,36 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from unfade.backbones.wan import Wan, build_wan
-from unfade.backbones.wan_folder import save_wan
+from unfade.backbones.wan import Wan
 from unfade.conditioning.lora import (
+    UNKNOWN,
     Role,
     attach_lora,
     base_fingerprint,
     load_adapter,
     save_adapter,
+    settings_of,
     train_adapter,
 )
-from unfade.core import InputError, UnfadeError, UsageError, generator
+from unfade.core import UnfadeError, UsageError, generator
 from unfade.training.flow_matching import flow_loss
 from unfade.training.latents import LatentStore
 from unfade.training.run_log import RunLog
 from unfade.training.sequences import Sequences
 from unfade.training.stopping import Stop, stop_after_step
 from unfade.training.tracker import Tracker
-from unfade.training.vbridge_run import VBridgeRun, check_run
-from unfade.training.vbridge_state import learnt, read_state, save_state, take_up
-from unfade.training.vbridge_validation import validate_vbridge
+from unfade.training.vbridge_export import export_whole
+from unfade.training.vbridge_processes import accelerated
+from unfade.training.vbridge_run import VBridgeRun, check_adapter, check_run
+from unfade.training.vbridge_state import changed_settings, learnt, read_state, save_state, take_up
+from unfade.training.vbridge_validation import Measure, validate_vbridge
 
 __all__ = ["VBridgeRun", "VBridgeTrainer"]
 
@@ -46,7 +49,7 @@ class VBridgeTrainer:
     version 2 to spread a model that is trained whole); without it there is one.
 
     Attributes:
-        plan: the run.
+        plan: the run; an adapter that it goes on from decides what its own looks like.
         wan: the model; its transformer is changed in place.
         step: how many steps are done.
         clipped: how many of them had their gradient clipped.
@@ -68,6 +71,7 @@ class VBridgeTrainer:
         role: Role = "restore",
         start: Path | None = None,
         cache: Path | None = None,
+        measures: Mapping[str, Measure] | None = None,
     ) -> None:
         """A run at its beginning.
 
@@ -83,13 +87,13 @@ class VBridgeTrainer:
             role: of the adapter, and its name on the model.
             start: an adapter to go on from instead of a new one.
             cache: of latents; in `folder` unless given.
+            measures: figures of a picture and its truth, `[3, H, W]` each, that validation gives besides PSNR.
 
         Raises:
-            UsageError: the run does not fit the model, the texts or the number of processes.
+            UsageError: the run does not fit the model, the texts, the adapter or what it was launched by.
             ModelError: the adapter to start from does not fit.
         """
-        from accelerate import Accelerator
-
+        check_adapter(run, role, start)
         self.plan = run
         self.wan = wan
         self.folder = folder
@@ -98,7 +102,8 @@ class VBridgeTrainer:
         self.role: Role = role
         self.step = 0
         self.clipped = 0
-        self.accelerator = Accelerator(cpu=device == "cpu")
+        self.measures = measures
+        self.accelerator = accelerated(device)
         self.device = self.accelerator.device
         self.log = RunLog(folder, self.leads, tracker)
         check_run(run, wan.config, len(sequences), len(texts), self.accelerator.num_processes)
@@ -107,7 +112,8 @@ class VBridgeTrainer:
         if run.lora is None:
             bare.float().requires_grad_(True)  # type: ignore[call-arg]
         elif start is not None:
-            load_adapter(bare, start, role)
+            told = load_adapter(bare, start, role, wan.provenance)
+            self.plan = replace(run, lora=settings_of(start, told))
             train_adapter(bare, role)
         else:
             attach_lora(bare, run.lora, run.seed, role)
@@ -147,36 +153,34 @@ class VBridgeTrainer:
         Raises:
             OutputError: it can't be written.
         """
-        notes = {
+        save_state(self.checkpoint, self.model, self.optimizer, self._notes(), self.leads)
+
+    def _notes(self) -> dict[str, Any]:
+        return {
             "run": json.dumps(asdict(self.plan)),
             "base": base_fingerprint(self.wan.denoiser.model.config),
             "role": self.role,
             "step": self.step,
             "clipped": self.clipped,
+            "base_weights": self.wan.provenance.get("weights", UNKNOWN),
+            "latents": [self.store.encoded, self.store.found, self.store.enlarged],
         }
-        save_state(self.checkpoint, self.model, self.optimizer, notes, self.leads)
 
     def resume(self) -> bool:
-        """Takes up the folder's checkpoint, if there is one; the log loses what came after it.
+        """Takes up the folder's checkpoint, if there is one; the log loses what came after it, or all of it.
 
         Raises:
             InputError: the checkpoint is damaged, or of another base, adapter or role.
         """
         if not self.checkpoint.exists():
+            self.log.forget_after(0)
             return False
         state = read_state(self.checkpoint)
-        before, now = json.loads(state["run"]), json.loads(json.dumps(asdict(self.plan)))
-        same = (base_fingerprint(self.wan.denoiser.model.config), self.role, now["lora"])
-        if (state["base"], state["role"], before["lora"]) != same:
-            raise InputError(
-                f"the checkpoint in {self.folder} is of another model or adapter; choose another folder with --runs"
-            )
+        changed = changed_settings(state, self._notes(), self.folder)
         take_up(self.model, self.optimizer, state)
         self.step, self.clipped = state["step"], state["clipped"]
+        self.store.encoded, self.store.found, self.store.enlarged = state.get("latents", (0, 0, 0))
         self.log.forget_after(self.step)
-        changed = {
-            name: [before.get(name), value] for name, value in now.items() if before.get(name) != value
-        }
         if changed:
             self.log.write({"step": self.step, "changed": changed})
         return True
@@ -225,7 +229,7 @@ class VBridgeTrainer:
                     )
                 loss = loss / run.accumulation
                 total += loss.detach()
-                accelerator.backward(loss)
+                loss.backward()
         told = torch.stack([total, total.new_tensor(float(bool(stop and stop.asked)))])
         told = accelerator.reduce(told, "sum")
         shared = float(told[0]) / accelerator.num_processes
@@ -327,24 +331,29 @@ class VBridgeTrainer:
             raise UsageError("there are no held-out sequences to validate on")
         run = self.plan
         size = run.size(max(0, self.step - 1), len(self.sequences))
-        with self._arithmetic():
-            figures, picture = validate_vbridge(
-                self.wan,
-                self.held_out,
-                self.texts[:1],
-                run.frames,
-                size,
-                run.validate_steps,
-                run.shift,
-                run.seed,
-            )
+        figures, picture = validate_vbridge(
+            self.wan,
+            self.held_out,
+            self.texts[:1],
+            run.frames,
+            size,
+            run.validate_steps,
+            run.shift,
+            run.seed,
+            run.precision,
+            self.measures,
+        )
         self.log.picture(picture, self.step)
         return figures
 
-    def export(self, notes: Mapping[str, str] | None = None) -> Path:
+    def export(self, notes: Mapping[str, str] | None = None, base: Path | None = None) -> Path:
         """Writes what was learnt: `adapter.safetensors`, or a model folder for a model trained whole.
 
-        Called by all processes. Returns the path.
+        What is there already is replaced. Called by all processes. Returns the path.
+
+        Args:
+            notes: on the training, besides the run itself.
+            base: the folder of the base, whose text encoder and tokenizer a model trained whole restores with.
 
         Raises:
             OutputError: it can't be written.
@@ -357,9 +366,7 @@ class VBridgeTrainer:
             save_adapter(
                 bare, path, self.wan.provenance, told, role=self.role, name=self.role, weights=weights
             )
-        elif self.leads and not path.exists():
-            whole = build_wan(self.wan.config, "meta").denoiser.model
-            whole.load_state_dict(weights, assign=True)
-            save_wan(Wan.of(whole, self.wan.vae.model, self.wan.config.scheduler), path)
+        elif self.leads:
+            export_whole(self.wan, weights, path, told, base)
         self.accelerator.wait_for_everyone()
         return path

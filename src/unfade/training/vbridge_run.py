@@ -2,12 +2,13 @@
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, get_args
 
 import torch
 
 from unfade.backbones.wan_config import WanConfig
-from unfade.conditioning.lora import LoraSettings
+from unfade.conditioning.lora import LoraSettings, Role
 from unfade.core import UsageError, generator
 from unfade.training.flow_matching import shifted, stratified
 
@@ -87,6 +88,9 @@ class VBridgeRun:
         for name in counts:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("crops", "warmup", "weight_decay"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
         for name in ("lr", "eps", "clip", "shift"):
             if not (getattr(self, name) > 0 and math.isfinite(getattr(self, name))):
                 raise ValueError(f"{name} must be above 0, not {getattr(self, name)}")
@@ -126,6 +130,19 @@ class VBridgeRun:
         """Which of a step's samples see the empty prompt, `[batch]`."""
         thrown = torch.rand(self.batch, generator=generator(self.seed, "text", step))
         return thrown < self.text_dropout
+
+
+def check_adapter(run: VBridgeRun, role: Role, start: Path | None) -> None:
+    """Whether what is asked of the adapter goes with a run that has one.
+
+    Raises:
+        UsageError: all weights are trained.
+    """
+    asked = [name for name, given in (("start", start is not None), ("role", role != "restore")) if given]
+    if run.lora is None and asked:
+        raise UsageError(
+            f"--{asked[0]} is for an adapter, and this run trains all weights; add --lora, or leave it out"
+        )
 
 
 def check_run(run: VBridgeRun, config: WanConfig, sequences: int, texts: int, processes: int) -> None:

@@ -1,5 +1,7 @@
 """A V-Bridge run's state in one file, the same for one device, several copies, and a model spread over several."""
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,6 +16,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.optim import Optimizer
 
+from unfade.conditioning.lora import UNKNOWN
 from unfade.core import InputError
 from unfade.media.atomic import atomic_output
 
@@ -62,6 +65,34 @@ def read_state(path: Path) -> dict[str, Any]:
     if not isinstance(state, dict) or state.get("kind") != KIND:
         raise InputError(f"{path} is not the state of a V-Bridge run; choose another folder with --runs")
     return state
+
+
+def changed_settings(state: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Which settings of a run differ from those its state was saved with: [before, now] by name.
+
+    Args:
+        state: as read.
+        now: the notes that would be saved with the run's state now.
+        folder: of the run.
+
+    Raises:
+        InputError: the state is of another build or other weights of the base, another role or shape of adapter.
+    """
+    before, run = (json.loads(one["run"]) for one in (state, now))
+    shapes = [
+        one["lora"] and {**one["lora"], "targets": sorted(one["lora"]["targets"])} for one in (before, run)
+    ]
+    if (state["base"], state["role"], shapes[0]) != (now["base"], now["role"], shapes[1]):
+        raise InputError(
+            f"the checkpoint in {folder} is of another model or adapter; choose another folder with --runs"
+        )
+    weights = (state.get("base_weights", UNKNOWN), now["base_weights"])
+    if UNKNOWN not in weights and weights[0] != weights[1]:
+        raise InputError(
+            f"the checkpoint in {folder} was begun on other weights than this model's; name the model it was begun "
+            "on, or choose another folder with --runs"
+        )
+    return {name: [before.get(name), value] for name, value in run.items() if before.get(name) != value}
 
 
 def take_up(model: nn.Module, optimizer: Optimizer, state: dict[str, Any]) -> None:

@@ -1,28 +1,52 @@
-"""Prompts for Wan: embedded by UMT5 once and then read from disk, so that the 11 GB encoder is not needed again."""
+"""Prompts for video models: embedded once and then read from disk, so that the 10 GB encoder is not needed again."""
 
 import hashlib
 import html
 import json
+import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 
+from unfade.backbones.free_memory import free_bytes, out_of_memory, usable
 from unfade.core import ModelError
 from unfade.media.atomic import atomic_output
 
-LENGTH = 512
+_HOST = torch.device("cpu")
 _SAMPLE = 1 << 20
 _WORDS = ("tokenizer.json", "spiece.model", "tokenizer_config.json", "special_tokens_map.json")
 
 
 class Embed(Protocol):
-    """Prompts to embeddings `[1, L, D]`, padded with zeros."""
+    """Prompts to embeddings `[1, L, D]`."""
 
     def __call__(self, prompts: Sequence[str], device: torch.device) -> list[Tensor]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class TextEncoder:
+    """How a family of models reads prompts.
+
+    Attributes:
+        kind: transformers' class of the encoder.
+        masked: whether padding is hidden from the encoder and embedded as zeros; otherwise it is embedded like words.
+        cleaned: whether HTML entities are resolved and white space is collapsed before.
+    """
+
+    kind: Literal["UMT5EncoderModel", "T5EncoderModel"]
+    masked: bool
+    cleaned: bool
+
+
+# Wan's, and CogVideoX's.
+UMT5 = TextEncoder("UMT5EncoderModel", masked=True, cleaned=True)
+T5 = TextEncoder("T5EncoderModel", masked=False, cleaned=False)
 
 
 def default_cache() -> Path:
@@ -31,7 +55,7 @@ def default_cache() -> Path:
 
 
 class PromptEmbeddings:
-    """Embeddings of prompts by the UMT5 encoder of a model folder, kept on disk.
+    """Embeddings of prompts by the text encoder of a model folder, kept on disk.
 
     A file's name is the hash of encoder, tokenizer, length and prompt, so another encoder never gets these
     embeddings. A damaged file is made again. Once the prompts in use are kept, the folder's `text_encoder/` may
@@ -42,6 +66,7 @@ class PromptEmbeddings:
         cache: where the embeddings are kept.
         length: tokens a prompt is cut or padded to.
         dtype: in which the encoder computes.
+        encoder: how the model reads prompts.
         loads: how often the encoder was loaded so far.
     """
 
@@ -49,24 +74,30 @@ class PromptEmbeddings:
         self,
         folder: Path,
         cache: Path | None = None,
-        length: int = LENGTH,
+        length: int = 512,
         dtype: torch.dtype = torch.bfloat16,
+        encoder: TextEncoder = UMT5,
     ) -> None:
         self.folder = folder
         self.cache = cache or default_cache()
         self.length = length
         self.dtype = dtype
+        self.encoder = encoder
         self.loads = 0
         self._encoder_hash: str | None = None
 
     def __call__(self, prompts: Sequence[str], device: torch.device) -> list[Tensor]:
-        """One `[1, length, D]` for each prompt, zero beyond its last token; computed on `device` if need be.
+        """One `[1, length, D]` for each prompt; where padding is hidden, zero beyond its last token.
+
+        Args:
+            prompts: any number of them.
+            device: where the encoder computes if need be, and where the embeddings are wanted.
 
         Raises:
             ModelError: an embedding is missing and the encoder is missing or damaged.
             OutputError: an embedding can't be kept.
         """
-        prompts = [_cleaned(prompt) for prompt in prompts]
+        prompts = [self._cleaned(prompt) for prompt in prompts]
         found = {prompt: self._kept(prompt) for prompt in prompts}
         if missing := [prompt for prompt, embedding in found.items() if embedding is None]:
             for prompt, embedding in self._encoded(missing, device).items():
@@ -76,8 +107,16 @@ class PromptEmbeddings:
 
     def path(self, prompt: str) -> Path:
         """The file that keeps a prompt's embedding."""
-        parts = (self._encoder(), str(self.length), str(self.dtype), _cleaned(prompt))
+        parts = (self._encoder(), str(self.length), str(self.dtype), self._cleaned(prompt))
         return self.cache / f"{hashlib.sha256(json.dumps(parts).encode()).hexdigest()}.safetensors"
+
+    @property
+    def knows_its_encoder(self) -> bool:
+        """Whether this folder's encoder was used before, so that the kept embeddings do without it."""
+        return self._note().is_file()
+
+    def _cleaned(self, prompt: str) -> str:
+        return _cleaned(prompt) if self.encoder.cleaned else prompt
 
     def _encoder(self) -> str:
         if self._encoder_hash is None:
@@ -118,38 +157,91 @@ class PromptEmbeddings:
         return padded
 
     def _encoded(self, prompts: Sequence[str], device: torch.device) -> Mapping[str, Tensor]:
-        """Embeddings `[tokens, D]` of what is not on disk; the encoder is let go of afterwards."""
+        """Embeddings `[tokens, D]` of what is not on disk; the encoder is let go of afterwards.
+
+        Where the device has no room for the encoder beside what is there, it computes on the host.
+        """
+        tokenizer, encoder = self._loaded()
+        self.loads += 1
+        needs = sum(one.numel() * one.element_size() for one in encoder.parameters())
+        if device != _HOST and needs > usable(free := free_bytes(device)):
+            _say(
+                f"the text encoder needs {needs / 1e9:.1f} GB of {free / 1e9:.1f} GB free; it computes on the CPU"
+            )
+            device = _HOST
+        try:
+            return self._states(tokenizer, encoder.to(device), prompts, device)
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if device == _HOST or not out_of_memory(error):
+                raise
+        # Outside of the except clause, so that nothing of the first try is held by its traceback.
+        _say("memory ran out for the text encoder; it computes on the CPU")
+        encoder.to(_HOST)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return self._states(tokenizer, encoder, prompts, _HOST)
+
+    def _loaded(self) -> tuple[Any, Any]:
+        """Tokenizer and encoder, on the host."""
+        import transformers
         from safetensors import SafetensorError
-        from transformers import AutoTokenizer, UMT5EncoderModel
+        from transformers import AutoTokenizer
 
         try:
             tokenizer = AutoTokenizer.from_pretrained(self.folder / "tokenizer", local_files_only=True)
-            encoder = UMT5EncoderModel.from_pretrained(
-                self.folder / "text_encoder", local_files_only=True, use_safetensors=True, dtype=self.dtype
-            )
+            with _quiet_transformers():
+                encoder = getattr(transformers, self.encoder.kind).from_pretrained(
+                    self.folder / "text_encoder",
+                    local_files_only=True,
+                    use_safetensors=True,
+                    dtype=self.dtype,
+                )
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise ModelError(
                 f"{self.folder} lacks a whole text encoder (text_encoder/ and tokenizer/, safetensors only), which "
                 "is needed for prompts that were never used before; get these two folders again"
             ) from error
-        self.loads += 1
-        encoder = encoder.eval().to(device)  # type: ignore[arg-type]
+        return tokenizer, encoder.eval()
+
+    @torch.inference_mode()
+    def _states(
+        self, tokenizer: Any, encoder: Any, prompts: Sequence[str], device: torch.device
+    ) -> dict[str, Tensor]:
+        """Embeddings `[tokens, D]`, on the host, by an encoder that is on the device."""
         embeddings: dict[str, Tensor] = {}
-        with torch.inference_mode():
-            for prompt in prompts:
-                tokens = tokenizer(
-                    prompt,
-                    padding="max_length",
-                    max_length=self.length,
-                    truncation=True,
-                    add_special_tokens=True,
-                    return_attention_mask=True,
-                    return_tensors="pt",
-                )
-                mask = tokens["attention_mask"].to(device)
-                states = encoder(tokens["input_ids"].to(device), mask).last_hidden_state
-                embeddings[prompt] = states[0, : int(mask.sum())].cpu().clone()
+        for prompt in prompts:
+            tokens = tokenizer(
+                prompt,
+                padding="max_length",
+                max_length=self.length,
+                truncation=True,
+                add_special_tokens=True,
+                return_attention_mask=True,
+                return_tensors="pt",
+            )
+            mask = tokens["attention_mask"].to(device) if self.encoder.masked else None
+            states = encoder(tokens["input_ids"].to(device), mask).last_hidden_state
+            used = self.length if mask is None else int(mask.sum())
+            embeddings[prompt] = states[0, :used].cpu().clone()
         return embeddings
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Without a progress bar of its own on stderr."""
+    from transformers.utils import logging as told
+
+    before = told.is_progress_bar_enabled()
+    told.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if before:
+            told.enable_progress_bar()
+
+
+def _say(line: str) -> None:
+    logging.getLogger("unfade").warning(line)
 
 
 def _cleaned(prompt: str) -> str:

@@ -1,0 +1,68 @@
+"""What the commands of recipes have in common: their options, what they tell, and how they end."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from unfade.core import UnfadeError
+from unfade.recipes.vbridge import parse_stages
+
+
+def tell(row: dict[str, Any]) -> None:
+    """Prints a line of a log."""
+    sys.stdout.write(json.dumps(row) + "\n")
+    sys.stdout.flush()
+
+
+def carried_out(work: Callable[[], object]) -> int:
+    """Does the work; returns the exit code that its end deserves, after a sentence where it failed or was stopped."""
+    try:
+        work()
+    except UnfadeError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; the same command goes on from where it stopped\n")
+        return 130
+    return 0
+
+
+def add_arguments(parser: argparse.ArgumentParser, each: int | None) -> None:
+    """Options of a recipe that trains on pairs and judges on others.
+
+    Args:
+        parser: to add them to.
+        each: pairs of each category to learn from, unless told otherwise; None leaves that to the recipe.
+    """
+    parser.add_argument("--pairs", type=Path, nargs="+", required=True, help="folders of pairs")
+    parser.add_argument("--layout", default="auto", help="of the pairs: auto, foundir, realce or plain")
+    parser.add_argument("--model", required=True, help="the base model's folder or name")
+    parser.add_argument("--runs", type=Path, required=True, help="folder of everything that comes out")
+    parser.add_argument("--each", type=int, default=each, help="pairs of each category to learn from")
+    parser.add_argument("--held-out", type=int, default=5, help="pairs of each category to judge on")
+    parser.add_argument("--stages", help="epochs x pixels, such as 100x512,100x704,100x960")
+    parser.add_argument("--batch", type=int, help="samples of a training step")
+    parser.add_argument("--precision", choices=("bf16", "fp32"), help="of the training's arithmetic")
+    parser.add_argument("--steps", type=int, help="of the sampler, instead of 50")
+    parser.add_argument("--guidance", type=float, help="scale of guidance, instead of 5; 1 is none")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+
+
+def sampling_of(given: argparse.Namespace) -> dict[str, Any]:
+    """What was asked of the sampler, as fields of `VBridgeSettings`."""
+    asked = {"steps": given.steps, "guidance": given.guidance}
+    return {name: value for name, value in asked.items() if value is not None}
+
+
+def changes_of(given: argparse.Namespace) -> dict[str, Any]:
+    """What was asked of the training, as fields of `VBridgeRun`.
+
+    Raises:
+        UsageError: stages are written otherwise than 100x512,100x704.
+    """
+    stages = parse_stages(given.stages) if given.stages else None
+    asked = {"stages": stages, "batch": given.batch, "precision": given.precision}
+    return {name: value for name, value in asked.items() if value is not None}

@@ -1,0 +1,36 @@
+"""What CogVideoX asks of the memory."""
+
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+
+from unfade.backbones.cogvideox_config import CogVideoXConfig
+from unfade.backbones.cogvideox_memory import choose_cogvideox_plan, cogvideox_footprint
+from unfade.backbones.wan_memory import MemoryPlan
+from unfade.core import UsageError
+from unfade.restore.placement import Load, Room
+
+
+@dataclass(frozen=True, slots=True)
+class CogVideoXLoad(Load):
+    """What has to fit of a CogVideoX model; its VAE never works in tiles."""
+
+    def plan(self, room: Room, device: torch.device, free: int, extra: int = 0) -> MemoryPlan:
+        """The memory plan for this on a device with so many free bytes; takes seconds for large models.
+
+        Raises:
+            UsageError: tiles of the VAE or 8 bits are wanted.
+        """
+        if room.vae_tiles == "on":
+            raise UsageError(
+                "CogVideoX's VAE looks at the whole picture, and tiles would change it; leave --vae-tiles out"
+            )
+        config = cast(CogVideoXConfig, self.config)
+        footprint = cogvideox_footprint(
+            config, self.canvas, self.frames, self.dtype, prompts=self.prompts, denoised=self.denoised
+        )
+        try:
+            return choose_cogvideox_plan(footprint, free, room.memory, device.type, extra)
+        except ValueError as error:
+            raise UsageError(str(error)) from error

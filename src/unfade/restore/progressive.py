@@ -1,0 +1,158 @@
+"""How Progressive restoration samples: the settings, and the prompt it chooses where the user gives none."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, get_args
+
+from torch import Tensor
+
+from unfade.backbones.cogvideox_config import CogVideoXConfig
+from unfade.backbones.video import VideoConfig
+from unfade.core import Plan, UsageError
+from unfade.diffusion.guidance import guided_steps
+from unfade.diffusion.sizes import Fit, bounded_fit, padded_fit
+from unfade.diffusion.v_schedule import Sampler, VSchedule
+from unfade.prompts.measured import MeasuredCaptioner, measure
+from unfade.prompts.scene import own_prompt, plain_prompt, scene_prompt
+
+Large = Literal["resize", "tile", "whole"]
+Words = Literal["scene", "uniform"]
+
+# The shorter and the longer side at which CogVideoX1.5 was trained.
+BOUNDS = 768, 1360
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressiveSettings:
+    """How Progressive restoration samples, besides what every plan says.
+
+    The paper tells neither steps nor guidance nor sampler; these are those of the model's own demonstration.
+
+    Attributes:
+        frames: of the generated clip; the last one is the result.
+        steps: of the sampler, where the plan names none.
+        sampler: "dpm", which draws noise at every step, or "ddim", which draws none.
+        guidance: scale of classifier-free guidance; 1 is none and halves the cost.
+        guidance_end: share of the steps after which there is no guidance.
+        large: what happens to photos above 1360 x 768: "resize" there and back, "tile", which keeps every pixel
+            and denoises tile by tile, or "whole", which takes the photo as it is.
+        words: the prompt where the user gives none: "scene" is made for the photo by measuring it, "uniform" is the
+            fixed one of the task that was measured.
+        samples: how many seeds are drawn; the result is their mean.
+
+    Raises:
+        ValueError: a value is out of range.
+
+    Source: Progressive Image Restoration via Text-Conditioned Video Generation (arXiv 2512.02273).
+    """
+
+    system: ClassVar[str] = "progressive"
+    method: ClassVar[str] = "Progressive restoration (arXiv 2512.02273)"
+    area: ClassVar[int] = BOUNDS[0] * BOUNDS[1]
+    # With both sides of the halo, a tile is no higher than what the model was trained on.
+    auto_tile: ClassVar[int] = 512
+
+    frames: int = 9
+    steps: int = 50
+    sampler: Sampler = "dpm"
+    guidance: float = 6.0
+    guidance_end: float = 1.0
+    large: Large = "resize"
+    words: Words = "scene"
+    samples: int = 1
+
+    def __post_init__(self) -> None:
+        if self.frames < 2:
+            raise ValueError(f"frames must be at least 2, not {self.frames}")
+        if not 1 <= self.guidance < math.inf:
+            raise ValueError(f"guidance must be at least 1 (none) and finite, not {self.guidance}")
+        for name, legal in (("large", get_args(Large)), ("words", get_args(Words))):
+            if getattr(self, name) not in legal:
+                raise ValueError(f"{name} must be one of {', '.join(legal)}, not {getattr(self, name)!r}")
+        if not 1 <= self.samples <= 1000:
+            raise ValueError(f"samples must be 1 to 1000, not {self.samples}")
+        VSchedule(self.steps, self.sampler)
+        guided_steps(self.steps, self.guidance_end)
+
+    @property
+    def drift(self) -> str:
+        """There is no drift correction."""
+        return "never"
+
+    @property
+    def evaluations(self) -> int:
+        """How often the transformer is evaluated for one photo, one sample and one tile."""
+        return self.steps + (guided_steps(self.steps, self.guidance_end) if self.guidance > 1 else 0)
+
+    def under(self, plan: Plan) -> "ProgressiveSettings":
+        """The same with the steps that the plan names, if it does."""
+        return self if plan.steps is None else replace(self, steps=plan.steps)
+
+    def fit(self, config: VideoConfig, height: int, width: int) -> Fit:
+        """The canvas for a photo of this size.
+
+        Raises:
+            UsageError: the model has one size only, and the photo is larger.
+        """
+        only = config.only if isinstance(config, CogVideoXConfig) else None
+        if only is None:
+            if self.large == "resize":
+                return bounded_fit(height, width, config.size_multiple, BOUNDS)
+            return padded_fit(height, width, config.size_multiple)
+        if height > only[1] or width > only[2]:
+            raise UsageError(
+                f"this model takes photos up to {only[2]}x{only[1]}, not {width}x{height}; make it smaller, or choose "
+                "cogvideox1.5-5b-i2v"
+            )
+        return Fit(height, width, only[1], only[2])
+
+    def asked(self, prompt: str | None, picture: Tensor | None = None) -> list[str]:
+        """The user's prompt, or one for the photo; with guidance, an empty one to go away from.
+
+        Args:
+            prompt: the user's, which always wins.
+            picture: the degraded photo `[3, H, W]` in its own size. Without one (of footage, whose frames are to be
+                asked for alike), the prompt is the published one.
+        """
+        chosen = own_prompt(prompt)
+        if chosen is None:
+            task = (measure(picture).task if picture is not None else None) or "resolution"
+            if picture is None or self.words == "uniform":
+                chosen = plain_prompt(task)
+            else:
+                chosen = scene_prompt(picture, task, MeasuredCaptioner())
+        return [chosen.text, ""][: 2 if self.guidance > 1 else 1]
+
+    def schedule(self, config: Mapping[str, Any]) -> VSchedule:
+        """The steps, on a model's scheduler."""
+        return VSchedule(self.steps, self.sampler, config)
+
+    def told(self) -> dict[str, str]:
+        """What is particular to this system, for provenance."""
+        return {"sampler": self.sampler}
+
+
+def progressive_settings(
+    config: CogVideoXConfig, preset: str = "paper", changes: Mapping[str, Any] | None = None
+) -> ProgressiveSettings:
+    """The settings for a model, some of them changed by name.
+
+    Args:
+        config: of the model; one that has a single number of frames gets it.
+        preset: "paper", the only one.
+        changes: fields of `ProgressiveSettings`.
+
+    Raises:
+        UsageError: the preset or a name is unknown, or a value out of range.
+    """
+    if preset != "paper":
+        raise UsageError(f"CogVideoX has no preset called {preset!r}; there is paper")
+    frames = {"frames": config.only[0]} if config.only else {}
+    try:
+        return ProgressiveSettings(**{**frames, **dict(changes or {})})
+    except TypeError as error:
+        name = str(error).rsplit(" ", 1)[-1].strip("'")
+        raise UsageError(f"CogVideoX has no use for {name}; leave it out") from error
+    except ValueError as error:
+        raise UsageError(str(error)) from error

@@ -1,0 +1,76 @@
+"""What a published system decides of a restoration in latents; the engine carries it out on any video model."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol, Self
+
+from torch import Tensor
+
+from unfade.backbones.video import VideoConfig
+from unfade.core import Plan
+from unfade.diffusion.schedule import Schedule
+from unfade.diffusion.sizes import Fit
+
+
+class LatentSettings(Protocol):
+    """How a system samples, besides what every plan says.
+
+    Attributes:
+        system: its name, part of the seed of every draw.
+        method: how it is called in provenance.
+        area: pixels of a canvas above which `large` may mean tiles.
+        auto_tile: side of those tiles in pixels.
+        frames: of the generated clip; the last one is the result.
+        steps: of the sampler.
+        guidance, guidance_end: scale of classifier-free guidance, and the share of the steps that has it.
+        large: "resize", "tile" or "whole": what happens to photos larger than the model is asked to do at once.
+        drift: "always", "gated" or "never": when a drift correction is taken, where there is one.
+        samples: how many seeds are drawn.
+        evaluations: of the transformer for one photo, one sample, one tile and one pass.
+    """
+
+    system: ClassVar[str]
+    method: ClassVar[str]
+    area: ClassVar[int]
+    auto_tile: ClassVar[int]
+
+    @property
+    def frames(self) -> int: ...
+    @property
+    def steps(self) -> int: ...
+    @property
+    def guidance(self) -> float: ...
+    @property
+    def guidance_end(self) -> float: ...
+    @property
+    def large(self) -> str: ...
+    @property
+    def drift(self) -> str: ...
+    @property
+    def samples(self) -> int: ...
+    @property
+    def evaluations(self) -> int: ...
+
+    def under(self, plan: Plan) -> Self:
+        """The same with the steps that the plan names, if it does."""
+        ...
+
+    def fit(self, config: VideoConfig, height: int, width: int) -> Fit:
+        """The canvas for a photo of this size."""
+        ...
+
+    def asked(self, prompt: str | None, picture: Tensor | None = None) -> list[str]:
+        """The prompt, and with guidance the negative one.
+
+        Args:
+            prompt: the user's, if there is one.
+            picture: `[3, H, W]`, the degraded photo, where a prompt may be chosen for it.
+        """
+        ...
+
+    def schedule(self, config: Mapping[str, Any]) -> Schedule:
+        """The steps, on a model's scheduler."""
+        ...
+
+    def told(self) -> dict[str, str]:
+        """What is particular to this system, for provenance."""
+        ...
