@@ -119,8 +119,10 @@ def test_weights_that_have_nowhere_to_wait_are_told_of_once(
     ]
 
 
-def test_weights_that_are_there_are_not_counted_twice(wan: Wan) -> None:
+def test_weights_that_are_there_are_not_counted_twice(wan: Wan, monkeypatch: pytest.MonkeyPatch) -> None:
     """What they take is not free any more, and the plan counts them among what it needs."""
+    # The machine's own answer swings with whatever else it does.
+    monkeypatch.setattr("unfade.restore.placement.free_bytes", lambda device: 10**11)
     model = restorer(wan, Room(vae_tiles="off"))
     model.restore(WIDE, plan=FP32)
     plan = model.placement.plan
@@ -131,7 +133,7 @@ def test_weights_that_are_there_are_not_counted_twice(wan: Wan) -> None:
     before = plan.free
     model.restore(WIDE, plan=FP32)
     assert model.placement.plan is not None
-    assert model.placement.plan.free - before > 10**9
+    assert model.placement.plan.free - before == 4 * big.numel()
 
 
 def test_a_forecast_counts_adapters() -> None:
