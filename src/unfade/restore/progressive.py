@@ -1,20 +1,19 @@
 """How Progressive restoration samples: the settings, and the prompt it chooses where the user gives none."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, Self, get_args
 
 from torch import Tensor
 
 from unfade.backbones.cogvideox_config import CogVideoXConfig
 from unfade.backbones.video import VideoConfig
 from unfade.core import Plan, UsageError
-from unfade.diffusion.guidance import guided_steps
 from unfade.diffusion.sizes import Fit, bounded_fit, padded_fit
 from unfade.diffusion.v_schedule import Sampler, VSchedule
 from unfade.prompts.measured import MeasuredCaptioner, measure
 from unfade.prompts.scene import own_prompt, plain_prompt, scene_prompt
+from unfade.restore.system import check_settings, evaluations_of
 
 Large = Literal["resize", "tile", "whole"]
 Words = Literal["scene", "uniform"]
@@ -63,17 +62,8 @@ class ProgressiveSettings:
     samples: int = 1
 
     def __post_init__(self) -> None:
-        if self.frames < 2:
-            raise ValueError(f"frames must be at least 2, not {self.frames}")
-        if not 1 <= self.guidance < math.inf:
-            raise ValueError(f"guidance must be at least 1 (none) and finite, not {self.guidance}")
-        for name, legal in (("large", get_args(Large)), ("words", get_args(Words))):
-            if getattr(self, name) not in legal:
-                raise ValueError(f"{name} must be one of {', '.join(legal)}, not {getattr(self, name)!r}")
-        if not 1 <= self.samples <= 1000:
-            raise ValueError(f"samples must be 1 to 1000, not {self.samples}")
         VSchedule(self.steps, self.sampler)
-        guided_steps(self.steps, self.guidance_end)
+        check_settings(self, large=get_args(Large), words=get_args(Words))
 
     @property
     def drift(self) -> str:
@@ -83,9 +73,9 @@ class ProgressiveSettings:
     @property
     def evaluations(self) -> int:
         """How often the transformer is evaluated for one photo, one sample and one tile."""
-        return self.steps + (guided_steps(self.steps, self.guidance_end) if self.guidance > 1 else 0)
+        return evaluations_of(self)
 
-    def under(self, plan: Plan) -> "ProgressiveSettings":
+    def under(self, plan: Plan) -> Self:
         """The same with the steps that the plan names, if it does."""
         return self if plan.steps is None else replace(self, steps=plan.steps)
 

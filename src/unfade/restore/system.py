@@ -1,5 +1,6 @@
 """What a published system decides of a restoration in latents; the engine carries it out on any video model."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol, Self
 
@@ -7,6 +8,7 @@ from torch import Tensor
 
 from unfade.backbones.video import VideoConfig
 from unfade.core import Plan
+from unfade.diffusion.guidance import guided_steps
 from unfade.diffusion.schedule import Schedule
 from unfade.diffusion.sizes import Fit
 
@@ -74,3 +76,31 @@ class LatentSettings(Protocol):
     def told(self) -> dict[str, str]:
         """What is particular to this system, for provenance."""
         ...
+
+
+def check_settings(settings: LatentSettings, **legal: tuple[str, ...]) -> None:
+    """What every system asks of its settings.
+
+    Args:
+        settings: to check.
+        legal: by the name of a setting, what it may be.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
+    if settings.frames < 2:
+        raise ValueError(f"frames must be at least 2, not {settings.frames}")
+    if not 1 <= settings.guidance < math.inf:
+        raise ValueError(f"guidance must be at least 1 (none) and finite, not {settings.guidance}")
+    for name, values in legal.items():
+        if getattr(settings, name) not in values:
+            raise ValueError(f"{name} must be one of {', '.join(values)}, not {getattr(settings, name)!r}")
+    if not 1 <= settings.samples <= 1000:
+        raise ValueError(f"samples must be 1 to 1000, not {settings.samples}")
+    guided_steps(settings.steps, settings.guidance_end)
+
+
+def evaluations_of(settings: LatentSettings) -> int:
+    """How often the transformer is evaluated: twice in the steps that have guidance."""
+    guided = guided_steps(settings.steps, settings.guidance_end) if settings.guidance > 1 else 0
+    return settings.steps + guided

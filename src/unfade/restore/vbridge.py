@@ -1,18 +1,17 @@
 """How V-Bridge samples: the published settings by name, and changes to them."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, Self, get_args
 
 from torch import Tensor
 
 from unfade.backbones.video import VideoConfig
 from unfade.core import Plan, UsageError
 from unfade.diffusion.flow import FlowSchedule
-from unfade.diffusion.guidance import guided_steps
 from unfade.diffusion.sizes import AREA, Fit, padded_fit, published_fit
 from unfade.prompts.vbridge import NEGATIVE_PROMPT, vbridge_prompt
+from unfade.restore.system import check_settings, evaluations_of
 
 Large = Literal["resize", "tile", "whole"]
 Drift = Literal["always", "gated", "never"]
@@ -54,24 +53,15 @@ class VBridgeSettings:
     samples: int = 1
 
     def __post_init__(self) -> None:
-        if self.frames < 2:
-            raise ValueError(f"frames must be at least 2, not {self.frames}")
-        if not 1 <= self.guidance < math.inf:
-            raise ValueError(f"guidance must be at least 1 (none) and finite, not {self.guidance}")
-        for name, legal in (("large", get_args(Large)), ("drift", get_args(Drift))):
-            if getattr(self, name) not in legal:
-                raise ValueError(f"{name} must be one of {', '.join(legal)}, not {getattr(self, name)!r}")
-        if not 1 <= self.samples <= 1000:
-            raise ValueError(f"samples must be 1 to 1000, not {self.samples}")
         FlowSchedule(self.steps, self.shift)
-        guided_steps(self.steps, self.guidance_end)
+        check_settings(self, large=get_args(Large), drift=get_args(Drift))
 
     @property
     def evaluations(self) -> int:
         """How often the transformer is evaluated for one photo, one sample, one tile and one pass."""
-        return self.steps + (guided_steps(self.steps, self.guidance_end) if self.guidance > 1 else 0)
+        return evaluations_of(self)
 
-    def under(self, plan: Plan) -> "VBridgeSettings":
+    def under(self, plan: Plan) -> Self:
         """The same with the steps that the plan names, if it does."""
         return self if plan.steps is None else replace(self, steps=plan.steps)
 

@@ -22,6 +22,7 @@ from unfade.training.optimizer import MuonAdamW
 from unfade.training.photos import Photos
 from unfade.training.run_log import forget_after
 from unfade.training.team import Team
+from unfade.training.update import update
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,19 +222,16 @@ class AutoencoderTrainer:
             FloatingPointError: the loss is not finite; the weights are as before the step.
         """
         loss = self.loss(self.batch(self.step), self.step)
-        shared = float(self.team.mean(loss.detach().clone()))
-        if not math.isfinite(shared):
-            raise FloatingPointError(f"the loss is {shared} at step {self.step}; lower the learning rate")
-        loss.backward()
-        self.team.mean_gradients(self.vae.parameters())
-        torch.nn.utils.clip_grad_norm_(self.vae.parameters(), 1.0)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.plan.rate(self.step)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        decay = min(self.plan.ema, (1 + self.step) / (10 + self.step))
-        for name, value in self.vae.state_dict().items():
-            self.average[name].lerp_(value, 1 - decay)
+        shared = update(
+            self.vae,
+            self.optimizer,
+            self.average,
+            loss,
+            self.team,
+            self.step,
+            self.plan.rate(self.step),
+            self.plan.ema,
+        )
         self.step += 1
         return shared
 

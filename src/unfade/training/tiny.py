@@ -20,6 +20,7 @@ from unfade.training.photos import Photos
 from unfade.training.run_log import forget_after
 from unfade.training.samples import Sample, SampleRule, draw_sample
 from unfade.training.team import Team
+from unfade.training.update import update
 from unfade.training.validation import validate
 
 
@@ -215,19 +216,16 @@ class TinyTrainer:
         stage = self.plan.stage(self.step)
         stage = replace(stage, batch=stage.batch // self.team.size)
         loss = self._loss(draw_sample(self.photos, stage, self.dice, self.generator))
-        shared = float(self.team.mean(loss.detach().clone()))
-        if not math.isfinite(shared):
-            raise FloatingPointError(f"the loss is {shared} at step {self.step}; lower the learning rate")
-        loss.backward()
-        self.team.mean_gradients(self.model.parameters())
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.plan.rate(self.step)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        decay = min(self.plan.ema, (1 + self.step) / (10 + self.step))
-        for name, value in self.model.state_dict().items():
-            self.average[name].lerp_(value, 1 - decay)
+        shared = update(
+            self.model,
+            self.optimizer,
+            self.average,
+            loss,
+            self.team,
+            self.step,
+            self.plan.rate(self.step),
+            self.plan.ema,
+        )
         self.step += 1
         return shared
 
