@@ -15,7 +15,7 @@ SMALL = TinyConfig(widths=(8, 16, 24), blocks=(1, 1, 1), context=16, buckets=64)
 
 def awake(share: float) -> Trust:
     """One that answers `share` whatever it sees."""
-    trust = Trust(SMALL.context)
+    trust = Trust()
     torch.nn.init.constant_(trust.layers[-1].bias, torch.logit(torch.tensor(share / LARGEST)).item())  # type: ignore[arg-type]
     return trust
 
@@ -75,8 +75,7 @@ def test_evidence_of_any_size_is_finite(size: tuple[int, int]) -> None:
 
 
 def test_untrained_it_follows_all_the_way() -> None:
-    trust = Trust(SMALL.context)
-    torch.testing.assert_close(trust(torch.randn(3, EVIDENCE), torch.randn(3, 16)), torch.ones(3))
+    torch.testing.assert_close(Trust()(torch.randn(3, EVIDENCE)), torch.ones(3))
 
 
 @pytest.mark.parametrize("share", [0.25, 1.0, 1.25])
@@ -102,7 +101,7 @@ def test_the_walk_is_cut_to_its_share(share: float) -> None:
 
 def test_it_travels_with_the_weights(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    model, trust = Tiny(SMALL), Trust(SMALL.context)
+    model, trust = Tiny(SMALL), Trust()
     for parameter in trust.parameters():
         torch.nn.init.normal_(parameter)
     path = tmp_path / "weights.safetensors"
@@ -111,8 +110,8 @@ def test_it_travels_with_the_weights(tmp_path: Path) -> None:
     save_tiny(model, model.state_dict(), path, {}, trust)
     loaded = load_tiny(path).trust
     assert loaded is not None
-    evidence, context = torch.randn(4, EVIDENCE), torch.randn(4, 16)
-    assert torch.equal(loaded(evidence, context), trust(evidence, context))
+    evidence = torch.randn(4, EVIDENCE)
+    assert torch.equal(loaded(evidence), trust(evidence))
 
 
 def test_strength_moves_the_result_along_the_way() -> None:

@@ -169,7 +169,7 @@ def test_an_encoder_larger_than_what_is_free_stays_on_the_host(
 ) -> None:
     for name, told in (("mem_get_info", (10**6, 10**9)), ("memory_reserved", 0), ("memory_allocated", 0)):
         monkeypatch.setattr(torch.cuda, name, lambda device, told=told: told)
-    found = embeddings(folder, tmp_path)._encoded([PROMPT], torch.device("cuda"))[PROMPT]
+    found = dict(embeddings(folder, tmp_path)._encoded([PROMPT], torch.device("cuda")))[PROMPT]
     assert torch.equal(embeddings(folder, tmp_path)([PROMPT], CPU)[0][0, : len(found)], found)
     assert "it computes on the CPU" in caplog.records[0].message
 

@@ -1,5 +1,6 @@
 """Fitting how far answers are followed and how wrong they may be."""
 
+import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,11 +10,11 @@ import torch
 from unfade.backbones.tiny import Tiny, TinyConfig
 from unfade.backbones.tiny_weights import load_tiny, save_tiny
 from unfade.backbones.trust import EVIDENCE
-from unfade.core import ModelError
+from unfade.core import ModelError, subseed
 from unfade.recipes.run_judgement import run_judgement
 from unfade.training.doubt import DoubtRun, fit_doubt, laplace_loss
 from unfade.training.photos import load_photos
-from unfade.training.trust import Answers, TrustRun, fit_trust, followed, look, nearest_share, pinball
+from unfade.training.trust import LOOKED_AT, Answers, TrustRun, fit_trust, followed, look
 
 SMALL = TinyConfig(widths=(8, 16, 24), blocks=(1, 1, 1), context=16, buckets=64)
 
@@ -25,36 +26,66 @@ def network() -> Tiny:
     return model.eval()
 
 
-def test_the_nearest_share_is_where_the_error_is_least() -> None:
-    clean, degraded, predicted = torch.rand(3, 4, 3, 8, 8).unbind(0)
-    nearest = nearest_share(degraded, predicted, clean)
-    shares = torch.linspace(-1, 2, 3001)
-    for index in range(4):
-        states = torch.lerp(degraded[index], predicted[index], shares[:, None, None, None])
-        errors = ((states - clean[index]) ** 2).mean((1, 2, 3))
-        assert float(nearest[index]) == pytest.approx(float(shares[errors.argmin()]), abs=2e-3)
+def answers(kind: torch.Tensor, nearest: torch.Tensor, stake: torch.Tensor, left: float) -> Answers:
+    """Answers whose way gains `stake` at its nearest point and leaves `left` of the mean squared error."""
+    dice = torch.Generator().manual_seed(1)
+    seen = torch.randn(len(kind), EVIDENCE, generator=dice)
+    seen[:, 0] = kind
+    way = stake / nearest**2
+    photo = torch.arange(len(kind)) % 16
+    return Answers(seen, way, nearest * way, stake + left, kind, photo)
 
 
-@pytest.mark.parametrize("quantile", [0.05, 0.5, 0.9])
-def test_the_pinball_loss_is_least_at_the_quantile(quantile: float) -> None:
-    found = torch.randn(20_000, generator=torch.Generator().manual_seed(0))
-    tried = torch.linspace(-3, 3, 601)
-    losses = torch.stack([pinball(value, found, quantile) for value in tried])
-    expected = float(torch.quantile(found, quantile))
-    assert float(tried[losses.argmin()]) == pytest.approx(expected, abs=0.02)
+def test_the_nearest_share_and_the_gain_are_those_of_the_pixels(examples: Path) -> None:
+    model, photos, run = network(), load_photos([examples]), TrustRun(photos=1, smallest=32)
+    kept: list[torch.Tensor] = []
+    model.register_forward_hook(lambda module, given, answer: kept.extend((given[0], answer.clamp(0, 1))))
+    found = look(model, photos, run)
+    degraded, predicted = (one.double() for one in kept)
+    dice = random.Random(subseed(run.seed, "trust", 0))
+    kind, photo = dice.randrange(len(LOOKED_AT)), dice.randrange(len(photos))
+    assert (kind, photo) == (int(found.kind), int(found.photo))
+    sides = [dice.randint(32 // 8, side // 8) * 8 for side in photos[photo].shape[1:]]
+    top, left = (
+        dice.randint(0, whole - side) for whole, side in zip(photos[photo].shape[1:], sides, strict=True)
+    )
+    clean = photos[photo][None, :, top : top + sides[0], left : left + sides[1]].double() / 255
+    shares = torch.linspace(-3, 3, 2001).double()
+    errors = torch.stack([((torch.lerp(degraded, predicted, share) - clean) ** 2).mean() for share in shares])
+    if abs(float(found.nearest)) < 3:
+        assert float(found.nearest) == pytest.approx(float(shares[errors.argmin()]), abs=4e-3)
+    before, after = ((state - clean).square().mean() for state in (degraded, predicted))
+    expected = 10 * torch.log10(before / after)
+    assert float(found.gain(torch.ones(1))) == pytest.approx(float(expected), abs=1e-3)
 
 
-def test_a_fit_finds_the_quantile_of_each_kind_of_answer() -> None:
+def test_a_fit_makes_films_rise_at_least_cost() -> None:
     dice = torch.Generator().manual_seed(0)
-    kind = torch.rand(6000, 1, generator=dice).round()
-    seen = torch.cat((kind, torch.randn(6000, EVIDENCE + 15, generator=dice)), 1)
-    nearest = 0.9 + 0.3 * kind[:, 0] + (0.02 + 0.1 * kind[:, 0]) * torch.randn(6000, generator=dice)
-    run = TrustRun(quantile=0.05, rounds=12)
-    trust = fit_trust(Answers(seen[:5000], nearest[:5000]), run, 16)
-    told = followed(trust, Answers(seen[5000:], nearest[5000:]))
-    assert told["rising_before"] < 0.75
-    assert 0.9 <= told["rising"] <= 1
-    assert told["kept"] > 0.93
+    kind = torch.randint(0, 2, (8000,), generator=dice)
+    # One kind is known for sure, with much at stake; the other is a guess.
+    nearest = 1.0 + torch.where(kind == 0, 0.005, 0.2) * torch.randn(8000, generator=dice)
+    both = answers(kind, nearest.clamp_min(0.2), torch.where(kind == 0, 0.1, 0.002), 0.002)
+    run = TrustRun()
+    chosen = torch.arange(8000) < 6000
+    trust = fit_trust(both[chosen], run)
+    for number, share in ((0, 1.0), (1, 0.7)):
+        apart = both[~chosen & (kind == number)]
+        told = followed(trust, apart, run)
+        assert told["rising"] > 0.9
+        assert told["share"] == pytest.approx(share, abs=0.1)
+        assert told["gain"] > 0.85 * told["gain_at_best"]
+    assert followed(trust, both[~chosen & (kind == 1)], run)["rising_before"] < 0.7
+
+
+def test_the_price_is_capped() -> None:
+    dice = torch.Generator().manual_seed(0)
+    nearest = (1.0 + 0.2 * torch.randn(6000, generator=dice)).clamp_min(0.2)
+    both = answers(torch.zeros(6000, dtype=torch.long), nearest, torch.full((6000,), 0.1), 0.002)
+    shares = [
+        followed(fit_trust(both, run), both, run)["share"]
+        for run in (TrustRun(most=1.0), TrustRun(most=300.0))
+    ]
+    assert shares[0] > shares[1] + 0.1
 
 
 def test_each_photo_depends_on_its_number_only(examples: Path) -> None:

@@ -17,8 +17,9 @@ from unfade.conditioning.lora import load_adapter
 from unfade.core import Clip, InputError, ModelError, Plan, UsageError, generator
 from unfade.media.images import write_image
 from unfade.recipes.run_vbridge import run_vbridge
-from unfade.recipes.vbridge import RECIPES, parse_stages, recipe
+from unfade.recipes.vbridge import RECIPES, recipe
 from unfade.restore.load import load
+from unfade.training.video_run import parse_stages
 
 
 def save_encoder(folder: Path) -> None:
@@ -204,7 +205,7 @@ def test_the_command_trains_stops_and_goes_on(
         out, err = capsys.readouterr()
         return int(ended.value.code or 0), out, err
 
-    said = train._report_vbridge
+    said = train._report_video
 
     def interrupted(row: dict[str, object]) -> None:
         said(row)
@@ -212,7 +213,7 @@ def test_the_command_trains_stops_and_goes_on(
             os.kill(os.getpid(), signal.SIGINT)
 
     with monkeypatch.context() as patched:
-        patched.setattr(train, "_report_vbridge", interrupted)
+        patched.setattr(train, "_report_video", interrupted)
         code, out, err = command("--held-out", 0, "--stages", "3x32")
     assert code == 130 and "step 2 of 3" in out and "step 3" not in out
     assert f"the state is saved in {tmp_path / 'runs' / 'checkpoint.pt'}; the same command goes on" in err
@@ -237,5 +238,6 @@ def test_recipes_are_what_they_say() -> None:
     assert recipe("lora", adapter=False) == paper
     assert set(RECIPES) == {"paper", "lora", "smoke"}
     assert parse_stages("100x512,20x704") == ((100, 512), (20, 704))
+    assert parse_stages("30x768x1360") == ((30, (768, 1360)),)
     with pytest.raises(UsageError, match="stages are written"):
         parse_stages("512")

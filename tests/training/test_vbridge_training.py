@@ -25,9 +25,9 @@ from unfade.evaluation.metrics.fidelity import ssim
 from unfade.media.images import write_image
 from unfade.training.pairs import find_pairs
 from unfade.training.photos import Photos, load_photos
+from unfade.training.run_state import read_state
 from unfade.training.sequences import PairSequences, PhotoSequences
 from unfade.training.vbridge import VBridgeRun, VBridgeTrainer
-from unfade.training.vbridge_state import read_state
 
 TEXTS = torch.randn(2, 5, 24, generator=torch.Generator().manual_seed(5))
 RUN = VBridgeRun(
@@ -71,7 +71,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def learnt(trainer: VBridgeTrainer) -> dict[str, torch.Tensor]:
     return {
         name: value.detach().clone()
-        for name, value in trainer.wan.denoiser.model.named_parameters()
+        for name, value in trainer.video.denoiser.model.named_parameters()
         if value.requires_grad
     }
 
@@ -162,7 +162,7 @@ def test_a_model_trained_whole_is_a_folder_again(
     assert trainer.export({"commit": "abc"}) == path
     assert json.loads((path / "training.json").read_text())["commit"] == "abc"
     theirs = load_wan(open_wan(path), torch.float32).denoiser.model.state_dict()
-    for name, value in trainer.wan.denoiser.model.state_dict().items():
+    for name, value in trainer.video.denoiser.model.state_dict().items():
         assert torch.equal(theirs[name], value), name
     assert sorted(one.name for one in tmp_path.iterdir()) == ["checkpoint.pt", "log.jsonl", path.name]
 
@@ -337,10 +337,10 @@ def test_validation_decodes_in_full_precision(sequences: PhotoSequences, cache: 
     def note(name: str):
         return lambda module, given, made: seen[name].add(made.dtype)
 
-    vae = trainer.wan.vae.model
+    vae = trainer.video.vae.model
     for part in (vae.encoder.conv_in, vae.decoder.conv_in, vae.decoder.conv_out):
         part.register_forward_hook(note("vae"))
-    trainer.wan.denoiser.model.blocks[0].attn1.to_q.register_forward_hook(note("denoiser"))  # type: ignore[union-attr,index,operator]
+    trainer.video.denoiser.model.blocks[0].attn1.to_q.register_forward_hook(note("denoiser"))  # type: ignore[union-attr,index,operator]
     told = trainer.validate()
     assert seen == {"vae": {torch.float32}, "denoiser": {torch.bfloat16}}
     # The VAE's answer to the truth has to do neither with the transformer nor with its precision.

@@ -5,7 +5,7 @@ import html
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,11 +99,25 @@ class PromptEmbeddings:
         """
         prompts = [self._cleaned(prompt) for prompt in prompts]
         found = {prompt: self._kept(prompt) for prompt in prompts}
-        if missing := [prompt for prompt, embedding in found.items() if embedding is None]:
-            for prompt, embedding in self._encoded(missing, device).items():
-                self._keep(prompt, embedding)
-                found[prompt] = embedding
+        self.prepare([prompt for prompt, embedding in found.items() if embedding is None], device)
+        found = {prompt: self._kept(prompt) if kept is None else kept for prompt, kept in found.items()}
         return [self._padded(found[prompt]).to(device) for prompt in prompts]
+
+    def prepare(self, prompts: Iterable[str], device: torch.device) -> None:
+        """Embeds prompts that aren't kept yet, any number of them, one after another on disk.
+
+        Args:
+            prompts: in use from now on.
+            device: where the encoder computes if need be.
+
+        Raises:
+            ModelError: an embedding is missing and the encoder is missing or damaged.
+            OutputError: an embedding can't be kept.
+        """
+        wanted = dict.fromkeys(self._cleaned(prompt) for prompt in prompts)
+        if missing := [prompt for prompt in wanted if self._kept(prompt) is None]:
+            for prompt, embedding in self._encoded(missing, device):
+                self._keep(prompt, embedding)
 
     def path(self, prompt: str) -> Path:
         """The file that keeps a prompt's embedding."""
@@ -151,13 +165,14 @@ class PromptEmbeddings:
             temporary.write_text(self._encoder())
 
     def _padded(self, embedding: Tensor | None) -> Tensor:
-        assert embedding is not None, "every prompt was either found or made"
+        if embedding is None:
+            raise ModelError(f"{self.cache} does not keep what is written there; name another cache folder")
         padded = embedding.new_zeros(1, self.length, embedding.shape[1])
         padded[0, : embedding.shape[0]] = embedding
         return padded
 
-    def _encoded(self, prompts: Sequence[str], device: torch.device) -> Mapping[str, Tensor]:
-        """Embeddings `[tokens, D]` of what is not on disk; the encoder is let go of afterwards.
+    def _encoded(self, prompts: Sequence[str], device: torch.device) -> Iterator[tuple[str, Tensor]]:
+        """Prompts that aren't on disk with their embeddings `[tokens, D]`; the encoder is let go of afterwards.
 
         Where the device has no room for the encoder beside what is there, it computes on the host.
         """
@@ -169,8 +184,12 @@ class PromptEmbeddings:
                 f"the text encoder needs {needs / 1e9:.1f} GB of {free / 1e9:.1f} GB free; it computes on the CPU"
             )
             device = _HOST
+        done = 0
         try:
-            return self._states(tokenizer, encoder.to(device), prompts, device)
+            for pair in self._states(tokenizer, encoder.to(device), prompts, device):
+                yield pair
+                done += 1
+            return
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if device == _HOST or not out_of_memory(error):
                 raise
@@ -179,7 +198,7 @@ class PromptEmbeddings:
         encoder.to(_HOST)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        return self._states(tokenizer, encoder, prompts, _HOST)
+        yield from self._states(tokenizer, encoder, prompts[done:], _HOST)
 
     def _loaded(self) -> tuple[Any, Any]:
         """Tokenizer and encoder, on the host."""
@@ -203,12 +222,10 @@ class PromptEmbeddings:
             ) from error
         return tokenizer, encoder.eval()
 
-    @torch.inference_mode()
     def _states(
         self, tokenizer: Any, encoder: Any, prompts: Sequence[str], device: torch.device
-    ) -> dict[str, Tensor]:
-        """Embeddings `[tokens, D]`, on the host, by an encoder that is on the device."""
-        embeddings: dict[str, Tensor] = {}
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Prompts with their embeddings `[tokens, D]`, on the host, by an encoder that is on the device."""
         for prompt in prompts:
             tokens = tokenizer(
                 prompt,
@@ -220,10 +237,10 @@ class PromptEmbeddings:
                 return_tensors="pt",
             )
             mask = tokens["attention_mask"].to(device) if self.encoder.masked else None
-            states = encoder(tokens["input_ids"].to(device), mask).last_hidden_state
+            with torch.inference_mode():
+                states = encoder(tokens["input_ids"].to(device), mask).last_hidden_state
             used = self.length if mask is None else int(mask.sum())
-            embeddings[prompt] = states[0, :used].cpu().clone()
-        return embeddings
+            yield prompt, states[0, :used].cpu().clone()
 
 
 @contextmanager

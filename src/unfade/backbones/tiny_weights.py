@@ -90,7 +90,7 @@ def load_tiny(path: Path) -> TinyWeights:
             notes = dict(opened.metadata() or {})
             state = {name: opened.get_tensor(name).float() for name in opened.keys()}
         model = Tiny(TinyConfig.of(json.loads(notes.pop("config"))))
-        trust = _judge(Trust(model.config.context), state, _TRUST)
+        trust = _judge(Trust(), state, _TRUST)
         doubt = _judge(Doubt(model.config.context), state, _DOUBT)
         model.load_state_dict(state)
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError) as error:

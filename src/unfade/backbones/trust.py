@@ -73,30 +73,28 @@ class Trust(nn.Module):
     """The share of the way from the degraded photo to the answer that is to be gone.
 
     Args:
-        context: width of the network's context vector.
-        width: of the hidden layer.
+        width: of the hidden layers.
     """
 
-    def __init__(self, context: int, width: int = 64) -> None:
+    def __init__(self, width: int = 64) -> None:
         super().__init__()
-        self.context = context
         self.layers = nn.Sequential(
-            nn.Linear(EVIDENCE + context, width),
+            nn.Linear(EVIDENCE, width),
             nn.SiLU(),
             nn.Linear(width, width),
             nn.SiLU(),
             nn.Linear(width, 1),
         )
-        self.register_buffer("mean", torch.zeros(EVIDENCE + context))
-        self.register_buffer("scale", torch.ones(EVIDENCE + context))
+        self.register_buffer("mean", torch.zeros(EVIDENCE))
+        self.register_buffer("scale", torch.ones(EVIDENCE))
         last = self.layers[-1]
         assert isinstance(last, nn.Linear)
         nn.init.zeros_(last.weight)
         nn.init.constant_(last.bias, math.log(1 / (LARGEST - 1)))
 
-    def forward(self, evidence: Tensor, context: Tensor) -> Tensor:
-        """`[B]` in (0, 1.5), 1 before any training; arguments from `evidence_of` and `Tiny.context`."""
-        seen = (torch.cat((evidence, context.to(evidence)), 1) - self.mean) / self.scale  # type: ignore[operator]
+    def forward(self, evidence: Tensor) -> Tensor:
+        """`[B]` in (0, 1.5), 1 before any training, for what `evidence_of` tells."""
+        seen = (evidence - self.mean) / self.scale  # type: ignore[operator]
         return LARGEST * torch.sigmoid(self.layers(seen.clamp(-5, 5)))[:, 0]
 
 
@@ -124,7 +122,7 @@ def trusting(
         with torch.inference_mode():
             predicted, degraded = denoiser(x, t, condition), condition.degraded
             if t == 0 and trust is not None:
-                share = strength * trust(steady(evidence_of(degraded, predicted)), condition.context.cpu())
+                share = strength * trust(steady(evidence_of(degraded, predicted)))
             weight = share[:, None, None, None].to(predicted)
             return torch.lerp(degraded, predicted, weight, out=predicted).clamp_(0, 1)
 

@@ -7,12 +7,12 @@ import torch
 from unfade.backbones.cogvideox import CogVideoX, build_cogvideox
 from unfade.backbones.cogvideox_config import CogVideoXConfig
 from unfade.backbones.cogvideox_folder import TRANSFORMER as COGVIDEOX
-from unfade.backbones.cogvideox_folder import load_cogvideox, open_cogvideox
+from unfade.backbones.cogvideox_folder import load_cogvideox, open_cogvideox, save_cogvideox
 from unfade.backbones.model_folder import ModelFolder, transformer_class
 from unfade.backbones.prompt_embeddings import T5, PromptEmbeddings
 from unfade.backbones.wan import Wan, build_wan
 from unfade.backbones.wan_config import WanConfig
-from unfade.backbones.wan_folder import load_wan, open_wan
+from unfade.backbones.wan_folder import load_wan, open_wan, save_wan
 
 VideoConfig = WanConfig | CogVideoXConfig
 VideoModel = Wan | CogVideoX
@@ -37,6 +37,18 @@ def load_video(folder: VideoFolder, dtype: torch.dtype = torch.bfloat16) -> Vide
     if isinstance(folder.config, CogVideoXConfig):
         return load_cogvideox(ModelFolder(folder.path, folder.config, folder.files), dtype)
     return load_wan(ModelFolder(folder.path, folder.config, folder.files), dtype)
+
+
+def save_video(model: VideoModel, path: Path) -> None:
+    """Writes a model in diffusers' layout, whole or not at all.
+
+    Raises:
+        OutputError: the folder exists or can't be written.
+    """
+    if isinstance(model, CogVideoX):
+        save_cogvideox(model, path)
+    else:
+        save_wan(model, path)
 
 
 def build_video(config: VideoConfig, device: torch.device | str = "cpu") -> VideoModel:

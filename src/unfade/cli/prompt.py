@@ -53,7 +53,7 @@ def prompt(
         chosen = (
             plain_prompt(wanted)
             if kind == "uniform"
-            else scene_prompt(picture, wanted, _captioner(captioner, captions))
+            else scene_prompt(picture, wanted, captioner_of(captioner, captions))
         )
     if format == "json":
         row = {
@@ -71,7 +71,8 @@ def prompt(
     typer.echo(f"prompt: {chosen.source}, because {chosen.why}", err=True)
 
 
-def _captioner(name: str, captions: Path | None) -> "Captioner":
+def captioner_of(name: str, captions: Path | None) -> "Captioner":
+    """What looks at photos: the rules, or a model whose captions are kept in a folder (by default the user's cache)."""
     import torch
 
     from unfade.backbones.captioner import open_captioner

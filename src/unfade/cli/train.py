@@ -1,5 +1,7 @@
-"""`unfade train`: the embedded model from a folder of photos, V-Bridge from a folder of pairs."""
+"""`unfade train`: the embedded model and Progressive from folders of photos, V-Bridge from folders of pairs."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
@@ -43,12 +45,23 @@ def train_judgement(
     ],
     weights: Annotated[Path, typer.Option(help="Weights (.safetensors) of a finished training.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Where both go together.")],
+    doubt: Annotated[
+        bool, typer.Option("--doubt", help="Fit how wrong results may be as well, for --confidence.")
+    ] = False,
     workers: Annotated[int, typer.Option(help="Processes; best one a CPU core.", min=1)] = 1,
 ) -> None:
     """Fit how far the embedded model's answers are followed and how wrong they may be; it stays as it is."""
     from unfade.recipes.run_judgement import run_judgement
+    from unfade.training.doubt import DoubtRun
 
-    written = run_judgement(photos, weights, output, workers=workers, report=_report_judgement)
+    written = run_judgement(
+        photos,
+        weights,
+        output,
+        doubt=DoubtRun() if doubt else None,
+        workers=workers,
+        report=_report_judgement,
+    )
     typer.echo(f"weights: {written}")
 
 
@@ -107,23 +120,113 @@ def train_vbridge(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Train V-Bridge; started again with the same --runs it goes on exactly where it stopped."""
-    from unfade.core import ModelError, UsageError
+    from unfade.core import UsageError
 
-    if find_spec("accelerate") is None or find_spec("peft") is None or find_spec("diffusers") is None:
-        raise ModelError("training V-Bridge needs more than is installed: pip install 'unfade[models]'")
+    _check_installed("V-Bridge")
     from unfade.recipes.run_vbridge import run_vbridge
-    from unfade.recipes.vbridge import parse_stages
+    from unfade.training.video_run import parse_stages
 
     if role not in ("restore", "drift-correction"):
         raise UsageError(f"an adapter's role is restore or drift-correction, not {role!r}")
-    try:
+    with _saying_where(runs):
         written = run_vbridge(
             pairs, model, runs, recipe=recipe, adapter=lora, layout=layout, few_shot=few_shot, held_out=held_out,
             without=without or (), role=role, start=start, tracker=tracker, until=until, device=device,
-            report=_report_vbridge, stages=parse_stages(stages) if stages else None, frames=frames, lr=lr,
+            report=_report_video, stages=parse_stages(stages) if stages else None, frames=frames, lr=lr,
             batch=batch, accumulation=accumulation, crops=crops, text_dropout=text_dropout, seed=seed,
             checkpoint_every=checkpoint_every, validate_every=validate_every, precision=precision,
         )  # fmt: skip
+    typer.echo(f"weights: {written}")
+
+
+@app.command("progressive")
+def train_progressive(
+    photos: Annotated[
+        list[str],
+        typer.Option(
+            help="Folders of clean photos (repeatable), or one set built by unfade degrade --as progression."
+        ),
+    ],
+    model: Annotated[str, typer.Option(help="CogVideoX1.5-5B-I2V: a folder, or a name that was downloaded.")],
+    runs: Annotated[Path, typer.Option(help="Where checkpoint, log, pictures and weights go.")] = Path(
+        "runs/progressive"
+    ),
+    recipe: Annotated[str, typer.Option(help="lora or smoke: see unfade/recipes/progressive.py.")] = "lora",
+    lora: Annotated[bool, typer.Option("--lora/--full", help="An adapter or all weights.")] = True,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(help="resolution, blur or lowlight; repeatable. Default: all three in one adapter."),
+    ] = None,
+    prompts: Annotated[
+        str, typer.Option(help="uniform (one a task) or scene (one a clip, from its degraded frame).")
+    ] = "uniform",
+    captioner: Annotated[
+        str, typer.Option(help="For scene prompts: rules, or a model as unfade prompt takes it.")
+    ] = "rules",
+    image_noise: Annotated[
+        bool, typer.Option("--image-noise/--no-image-noise", help="Put noise on the photo the model sees.")
+    ] = True,
+    held_out: Annotated[int, typer.Option(help="Photos kept for validation.", min=0)] = 4,
+    start: Annotated[Path | None, typer.Option(help="An adapter (.safetensors) to go on from.")] = None,
+    stages: Annotated[
+        str | None, typer.Option(help="Epochs x height x width, such as 10x768x1360; or epochs x pixels.")
+    ] = None,
+    frames: Annotated[int | None, typer.Option(help="Of a sequence: 9, 17, ...")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Samples of a step, all processes together.")] = None,
+    accumulation: Annotated[
+        int | None, typer.Option(help="Micro-batches of each process; by default of one sample each.")
+    ] = None,
+    crops: Annotated[
+        int | None, typer.Option(help="Kept latents for each clip; 0 draws anew every time.", min=0)
+    ] = None,
+    text_dropout: Annotated[float | None, typer.Option(help="Share trained without the prompt.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of everything random.")] = None,
+    checkpoint_every: Annotated[int | None, typer.Option(help="Steps.")] = None,
+    validate_every: Annotated[int | None, typer.Option(help="Steps.")] = None,
+    precision: Annotated[str | None, typer.Option(help="bf16 (autocast) or fp32.")] = None,
+    tracker: Annotated[str, typer.Option(help="none, tensorboard, trackio or wandb.")] = "none",
+    until: Annotated[
+        int | None, typer.Option(help="Stop after this step; a later start goes on.", min=1)
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Train Progressive; started again with the same --runs it goes on exactly where it stopped."""
+    from unfade.core import UsageError
+
+    _check_installed("Progressive")
+    from unfade.cli.prompt import captioner_of
+    from unfade.prompts.progressive import TASKS
+    from unfade.recipes.run_progressive import run_progressive
+    from unfade.training.video_run import parse_stages
+
+    if unknown := [name for name in task or () if name not in TASKS]:
+        raise UsageError(f"unknown task {unknown[0]!r}; there is {', '.join(TASKS)}")
+    with _saying_where(runs):
+        written = run_progressive(
+            photos, model, runs, recipe=recipe, adapter=None if lora else False,
+            tasks=tuple(name for name in TASKS if not task or name in task), prompts=prompts,
+            captioner=captioner_of(captioner, None) if prompts == "scene" else None, image_noise=image_noise,
+            held_out=held_out, start=start, tracker=tracker, until=until, device=device, report=_report_video,
+            stages=parse_stages(stages) if stages else None, frames=frames, lr=lr, batch=batch,
+            accumulation=accumulation, crops=crops, text_dropout=text_dropout, seed=seed,
+            checkpoint_every=checkpoint_every, validate_every=validate_every, precision=precision,
+        )  # fmt: skip
+    typer.echo(f"weights: {written}")
+
+
+def _check_installed(what: str) -> None:
+    from unfade.core import ModelError
+
+    if any(find_spec(package) is None for package in ("accelerate", "peft", "diffusers")):
+        raise ModelError(f"training {what} needs more than is installed: pip install 'unfade[models]'")
+
+
+@contextmanager
+def _saying_where(runs: Path) -> Iterator[None]:
+    """Says where the state is kept when training is stopped."""
+    try:
+        yield
     except (KeyboardInterrupt, SystemExit):
         if (runs / "checkpoint.pt").exists():
             typer.echo(
@@ -131,15 +234,16 @@ def train_vbridge(
                 err=True,
             )
         raise
-    typer.echo(f"weights: {written}")
 
 
-def _report_vbridge(row: dict[str, object]) -> None:
+def _report_video(row: dict[str, object]) -> None:
     if "changed" in row:
         typer.echo(f"step {row['step']}  changed: {row['changed']}")
         return
+    size = row["size"]
+    pixels = f"{size[1]} x {size[0]}" if isinstance(size, (tuple, list)) else f"{size}"
     typer.echo(
-        f"step {row['step']} of {row['of']}  {row['size']} px  loss {row['loss']}  rate {row['rate']:g}  "
+        f"step {row['step']} of {row['of']}  {pixels} px  loss {row['loss']}  rate {row['rate']:g}  "
         f"clipped {row['clipped']:.0%}  {row['seconds']} s"
     )
     held_out = row.get("held_out")

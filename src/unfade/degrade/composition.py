@@ -91,7 +91,7 @@ class Composition:
 
 
 def named(name: str) -> Kinds:
-    """The degradations a name stands for: a progression, a single one, or a FoundIR group.
+    """The degradations a name stands for: a progression, a single one, a FoundIR group, or several joined by "+".
 
     The exact name wins ("Blur" is FoundIR's mixture of kinds, "blur" Progressive's long directional one); without
     one, upper and lower case are alike.
@@ -100,6 +100,8 @@ def named(name: str) -> Kinds:
         ValueError: the name is unknown; the message lists those that are known.
     """
     known = {**FOUNDIR, **SINGLE, **PROGRESSIONS}
+    if "+" in name:
+        return tuple(kind for part in name.split("+") for kind in named(part))
     if name in known:
         return known[name]
     alike = {key.lower(): kinds for key, kinds in known.items()}

@@ -9,6 +9,16 @@ from unfade.degrade.resample import resize
 Size = tuple[int, int]
 
 
+def sides_of(size: int | Size) -> Size:
+    """(height, width) of a size that may be the side of a square."""
+    return (size, size) if isinstance(size, int) else size
+
+
+def name_of(size: int | Size) -> int | str:
+    """A size as part of a seed: the side of a square, or "height x width"."""
+    return size if isinstance(size, int) else f"{size[0]} x {size[1]}"
+
+
 def check_fits(height: int, width: int, size: Size, name: object) -> None:
     """Whether a photo has the pixels that are asked for.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from unfade.core import UnfadeError
-from unfade.recipes.vbridge import parse_stages
+from unfade.training.video_run import parse_stages
 
 
 def tell(row: dict[str, Any]) -> None:

@@ -27,13 +27,15 @@ def run_judgement(
 ) -> Path:
     """Fits `Trust` and `Doubt` for the weights of a finished training; the network itself stays as it is.
 
-    Command: `unfade train judgement --photos DIR --weights FILE -o FILE`. Hardware: 2 cores; about 20 minutes.
+    Command: `unfade train judgement --photos DIR --weights FILE -o FILE --workers 2`. Hardware: 2 cores; about 15
+    minutes without doubt.
 
     Args:
         photos: the folders, or the packed file, the network was trained on.
         weights: of the network.
         target: the file to write, with network and judgement in it.
-        trust, doubt: how; the usual runs if left out.
+        trust: how far answers are followed; the usual run if left out.
+        doubt: how wrong they may be; not fitted if left out.
         held_out: photos that were kept apart in training, and are here.
         judged: how many degraded photos, drawn from those, `Trust` is judged by.
         workers: processes, best one a CPU core.
@@ -45,7 +47,7 @@ def run_judgement(
         ModelError: the weights can't be used.
         OutputError: the target can't be written.
     """
-    runs = trust or TrustRun(), doubt or DoubtRun()
+    runs = trust or TrustRun(), doubt
     load_tiny(weights)
     loaded = load_photos(photos)
     loaded.split(held_out)
@@ -55,7 +57,7 @@ def run_judgement(
 
 def _fit(
     team: Team,
-    runs: tuple[TrustRun, DoubtRun],
+    runs: tuple[TrustRun, DoubtRun | None],
     photos: Photos,
     held_out: int,
     judged: int,
@@ -76,19 +78,18 @@ def _fit(
         if number % 200 < team.size:
             tell({"photo": number, "of": run.photos})
 
-    doubt = fit_doubt(
-        model,
-        training,
-        doubted,
-        team,
-        lambda step, loss: tell({"step": step, "of": doubted.steps, "loss": loss}),
-    )
+    doubt = None
+    if doubted is not None:
+        steps = doubted.steps
+        doubt = fit_doubt(
+            model, training, doubted, team, lambda step, loss: tell({"step": step, "of": steps, "loss": loss})
+        )
     seen = team.gather(look(model, training, run, range(team.rank, run.photos, team.size), count))
     others = team.gather(
         look(model, apart, run, range(run.photos + team.rank, run.photos + judged, team.size))
     )
     if not team.leads:
         return
-    trust = fit_trust(Answers.joined(seen), run, model.config.context)
+    trust = fit_trust(Answers.joined(seen), run)
     save_tiny(model, model.state_dict(), target, loaded.notes, trust, doubt)
-    tell({"held out": followed(trust, Answers.joined(others))})
+    tell({"held out": followed(trust, Answers.joined(others), run)})

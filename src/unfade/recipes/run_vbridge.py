@@ -1,7 +1,7 @@
 """Carries a V-Bridge recipe out: pairs and a model in, checkpoint, log, pictures and weights out."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from unfade.conditioning.lora import Role
 from unfade.core import ModelError, UsageError
 from unfade.evaluation.metrics.fidelity import ssim
 from unfade.prompts.vbridge import vbridge_prompt
+from unfade.recipes.launch import changed, launched
 from unfade.recipes.run_tiny import commit
 from unfade.recipes.vbridge import recipe as recipe_of
 from unfade.restore.load import located
@@ -22,7 +23,7 @@ from unfade.training.pairs import find_pairs
 from unfade.training.sequences import PairSequences
 from unfade.training.tracker import check_tracker, open_tracker
 from unfade.training.vbridge import VBridgeTrainer
-from unfade.training.vbridge_run import check_adapter
+from unfade.training.video_run import check_adapter
 from unfade.version import __version__
 
 
@@ -77,22 +78,8 @@ def run_vbridge(
         ModelError: the model or the adapter to start from can't be used.
         UnfadeError: the loss is not a number any more.
     """
-    from accelerate import PartialState
-
-    if device not in ("auto", "cpu", "cuda"):
-        raise UsageError(f"training runs on cpu or cuda, not {device!r}")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("this machine has no cuda device that PyTorch can use; train with --device cpu")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    processes = PartialState(cpu=device == "cpu")
-    run = recipe_of(recipe, adapter=adapter)
-    changes = {name: value for name, value in changes.items() if value is not None}
-    changes.setdefault("accumulation", max(1, changes.get("batch", run.batch) // processes.num_processes))
-    try:
-        run = replace(run, **changes)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
+    device, processes = launched(device)
+    run = changed(recipe_of(recipe, adapter=adapter), changes, processes.num_processes)
     check_adapter(run, role, start)
     check_tracker(tracker)
     _, path = located(model)

@@ -69,16 +69,3 @@ def recipe(name: str, *, adapter: bool | None = None) -> VBridgeRun:
     if adapter is None or adapter == (run.lora is not None):
         return run
     return replace(run, lora=LoraSettings(), lr=LORA_LR) if adapter else replace(run, lora=None, lr=2e-5)
-
-
-def parse_stages(text: str) -> tuple[tuple[int, int], ...]:
-    """Stages written as "100x512,100x704": epochs, then the crop.
-
-    Raises:
-        UsageError: it is written otherwise.
-    """
-    try:
-        stages = tuple(tuple(int(part) for part in stage.split("x")) for stage in text.split(","))
-        return tuple((epochs, size) for epochs, size in stages)
-    except ValueError as error:
-        raise UsageError(f"stages are written as 100x512,100x704 (epochs x pixels), not {text!r}") from error

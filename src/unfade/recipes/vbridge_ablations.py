@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from unfade.conditioning.lora import LoraSettings
 from unfade.core import UsageError
+from unfade.degrade.framing import sides_of
 from unfade.training.vbridge_run import VBridgeRun
 
 Trajectory = Literal["linear", "fade"]
@@ -120,7 +121,9 @@ def shortened(row: Ablation, epochs: int | None = None, size: int | None = None)
             )
         stages = tuple((share, crop) for share, (_, crop) in zip(shares, stages, strict=True))
     if size is not None:
-        stages = tuple((count, max(32, round(crop * size / 960 / 32) * 32)) for count, crop in stages)
+        stages = tuple(
+            (count, max(32, round(max(sides_of(crop)) * size / 960 / 32) * 32)) for count, crop in stages
+        )
     return replace(row, run=replace(row.run, stages=stages))
 
 

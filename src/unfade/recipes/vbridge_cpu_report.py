@@ -12,6 +12,7 @@ from torch import Tensor
 from unfade.backbones.wan_folder import load_wan, open_wan
 from unfade.conditioning.lora import load_adapter, use_adapter
 from unfade.core import Clip
+from unfade.degrade.framing import sides_of
 from unfade.media.images import write_image
 from unfade.recipes.run_tiny import commit
 from unfade.recipes.vbridge_judging import write_json, write_text
@@ -64,7 +65,9 @@ def _figures(proof: VBridgeProof, folder: Path) -> dict[str, Any]:
     wan.denoiser.model.eval()
     use_adapter(wan.denoiser.model, None)
     sizes: dict[str, Any] = {}
-    for size in sorted({*(crop for _, crop in recipe.base.stages), *recipe.table_sizes, recipe.size}):
+    for size in sorted(
+        {*(max(sides_of(crop)) for _, crop in recipe.base.stages), *recipe.table_sizes, recipe.size}
+    ):
         sizes[str(size)], _, _ = proof.judge(wan, size, frames)
     base, clips, made = proof.judge(wan, recipe.size, frames)
     sweep = {

@@ -7,7 +7,7 @@ import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from torch import Tensor
 from unfade.core import InputError
 from unfade.core import generator as dice_of
 from unfade.degrade import Strength
-from unfade.degrade.framing import Size, framed, turned
+from unfade.degrade.framing import Size, framed, sides_of, turned
 from unfade.degrade.progression import STRENGTHS, Progression
 from unfade.media.images import read_image
 from unfade.media.png import picture_of
@@ -29,6 +29,7 @@ MANIFEST = "manifest.json"
 SHARDS = "shards"
 
 
+@runtime_checkable
 class Prompted(Sequences, Protocol):
     """Training sequences with a prompt for each."""
 
@@ -128,7 +129,7 @@ class ProgressionSequences:
         return f"{digest.hexdigest()} {self.task(index)} {self.strength(index)} {self.centred}"
 
     def enlarged(self, index: int, size: int | Size) -> bool:
-        height, width = _sides(size)
+        height, width = sides_of(size)
         across = turned(self.photo(index)[None], (height, width)).shape
         return across[2] < height or across[3] < width
 
@@ -141,7 +142,7 @@ class ProgressionSequences:
             frames: how many.
             generator: of the crop, where it isn't centred, and then of the draw.
         """
-        sides = _sides(size)
+        sides = sides_of(size)
         photo = turned(self.photo(index)[None], sides).float() / 255
         place = (0.5, 0.5)
         if not self.centred:
@@ -168,6 +169,38 @@ def scene_prompts(
         first = sequences.draw(index, size, 2, dice_of(seed, "caption", name))[0]
         chosen[name] = scene_prompt(first, sequences.task(index), captioner)
     return chosen
+
+
+@dataclass(frozen=True, slots=True)
+class Some:
+    """Some of many sequences.
+
+    Attributes:
+        sequences: all of them.
+        chosen: the numbers of those that are meant.
+    """
+
+    sequences: Prompted
+    chosen: Sequence[int]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.sequences.names[index] for index in self.chosen)
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def draw(self, index: int, size: int | Size, frames: int, generator: torch.Generator) -> Tensor:
+        return self.sequences.draw(self.chosen[index], size, frames, generator)
+
+    def prompt(self, index: int) -> str:
+        return self.sequences.prompt(self.chosen[index])
+
+    def identity(self, index: int) -> str:
+        return self.sequences.identity(self.chosen[index])
+
+    def enlarged(self, index: int, size: int | Size) -> bool:
+        return self.sequences.enlarged(self.chosen[index], size)
 
 
 class ProgressionSet:
@@ -223,7 +256,7 @@ class ProgressionSet:
 
     def enlarged(self, index: int, size: int | Size) -> bool:
         """Never for sizes up to the set's own."""
-        height, width = _sides(size)
+        height, width = sides_of(size)
         return height > self.size[0] or width > self.size[1]
 
     def stored(self, index: int) -> Tensor:
@@ -254,7 +287,7 @@ class ProgressionSet:
         Raises:
             InputError: the size is larger than the set's, the number of frames is another, or it can't be read.
         """
-        height, width = _sides(size)
+        height, width = sides_of(size)
         if frames != self.num_frames or self.enlarged(index, size):
             raise InputError(
                 f"{self.address} holds {self.num_frames} frames of {self.size[1]} x {self.size[0]}, not {frames} of "
@@ -265,10 +298,6 @@ class ProgressionSet:
         top = round((clip.shape[2] - height) * down)
         left = round((clip.shape[3] - width) * across)
         return clip[:, :, top : top + height, left : left + width]
-
-
-def _sides(size: int | Size) -> Size:
-    return (size, size) if isinstance(size, int) else size
 
 
 def _content(address: str) -> dict[str, Any]:

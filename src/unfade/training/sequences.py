@@ -12,6 +12,7 @@ from unfade.core import InputError
 from unfade.degrade import View, draw_composition
 from unfade.degrade.composition import Kinds
 from unfade.degrade.degradation import Strength
+from unfade.degrade.framing import Size, sides_of
 from unfade.degrade.resample import resize
 from unfade.degrade.trajectory import linear_frames
 from unfade.media.images import read_image
@@ -31,7 +32,7 @@ class Sequences(Protocol):
 
     def __len__(self) -> int: ...
 
-    def draw(self, index: int, size: int, frames: int, generator: torch.Generator) -> Tensor:
+    def draw(self, index: int, size: int | Size, frames: int, generator: torch.Generator) -> Tensor:
         """`[T, 3, S, S]` in [0, 1]: degraded first, the truth itself last, one crop shared by all frames."""
         ...
 
@@ -39,26 +40,32 @@ class Sequences(Protocol):
         """What tells this sequence's content from any other, so that latents made from it can be kept."""
         ...
 
-    def enlarged(self, index: int, size: int) -> bool:
+    def enlarged(self, index: int, size: int | Size) -> bool:
         """Whether the photo is smaller than the crop and is enlarged for it."""
         ...
 
 
-def fitted(photo: Tensor, size: int) -> Tensor:
-    """A photo `[1, 3, H, W]` whose shorter side is `size`, aspect kept; smaller photos are enlarged.
+def fitted(photo: Tensor, size: Size) -> Tensor:
+    """A photo `[1, 3, H, W]` made as small as a crop of `size` allows, aspect kept; smaller photos are enlarged.
 
     Source: V-Bridge's "DownUp" (arXiv 2603.13089, eq. 4); its code drops photos smaller than the crop instead.
     """
     height, width = photo.shape[2:]
-    shorter = min(height, width)
-    height, width = (max(size, round(side * size / shorter)) for side in (height, width))
-    return resize(photo, height, width).clamp(0, 1)
+    scale = max(size[0] / height, size[1] / width)
+    return resize(photo, max(size[0], round(height * scale)), max(size[1], round(width * scale))).clamp(0, 1)
 
 
-def place_of(height: int, width: int, size: int, generator: torch.Generator) -> tuple[int, int]:
+def place_of(height: int, width: int, size: Size, generator: torch.Generator) -> tuple[int, int]:
     """(top, left) of a random crop of `size`."""
-    top, left = (int(torch.randint(side - size + 1, (1,), generator=generator)) for side in (height, width))
+    free = height - size[0], width - size[1]
+    top, left = (int(torch.randint(room + 1, (1,), generator=generator)) for room in free)
     return top, left
+
+
+def is_smaller(height: int, width: int, size: int | Size) -> bool:
+    """Whether a crop is larger than a photo in either direction."""
+    down, across = sides_of(size)
+    return height < down or width < across
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,18 +110,20 @@ class PhotoSequences:
         kinds = ",".join(kind.__name__ for kind in self.kinds[self.category(index)])
         return f"{digest.hexdigest()} {kinds} {self.trajectory} {self.strength}"
 
-    def enlarged(self, index: int, size: int) -> bool:
-        return min(self._photo(index).shape[1:]) < size
+    def enlarged(self, index: int, size: int | Size) -> bool:
+        _, height, width = self._photo(index).shape
+        return is_smaller(height, width, size)
 
-    def draw(self, index: int, size: int, frames: int, generator: torch.Generator) -> Tensor:
+    def draw(self, index: int, size: int | Size, frames: int, generator: torch.Generator) -> Tensor:
         """The first frame is rounded to 8 bits, as a file would hold it."""
-        photo = fitted(self._photo(index)[None] / 255, size)
+        down, across = sides_of(size)
+        photo = fitted(self._photo(index)[None] / 255, (down, across))
         height, width = photo.shape[2:]
-        top, left = place_of(height, width, size, generator)
-        truth = photo[..., top : top + size, left : left + size].contiguous()
-        view = View(*(torch.tensor([float(x)]) for x in (top, left, size, size, height, width)))
+        top, left = place_of(height, width, (down, across), generator)
+        truth = photo[..., top : top + down, left : left + across].contiguous()
+        view = View(*(torch.tensor([float(x)]) for x in (top, left, down, across, height, width)))
         kinds = self.kinds[self.category(index)]
-        drawn = draw_composition(kinds, generator, (1, size, size), self.strength, codec="torch")
+        drawn = draw_composition(kinds, generator, (1, down, across), self.strength, codec="torch")
         first = drawn(truth, 1.0, view).mul(255).round().div(255)
         if self.trajectory == "linear":
             made = list(linear_frames(first, truth, frames))
@@ -159,11 +168,11 @@ class PairSequences:
             parts.append(f"{path.resolve()} {found.st_size} {found.st_mtime_ns}")
         return " ".join(parts)
 
-    def enlarged(self, index: int, size: int) -> bool:
+    def enlarged(self, index: int, size: int | Size) -> bool:
         pair = self.pairs[index]
-        return min(pair.height, pair.width) < size
+        return is_smaller(pair.height, pair.width, size)
 
-    def draw(self, index: int, size: int, frames: int, generator: torch.Generator) -> Tensor:
+    def draw(self, index: int, size: int | Size, frames: int, generator: torch.Generator) -> Tensor:
         """A smaller degraded photo (RealCE) is first enlarged to its truth's size.
 
         Raises:
@@ -175,7 +184,8 @@ class PairSequences:
             lq = resize(lq, hq.shape[2], hq.shape[3]).clamp(0, 1)
         if lq.shape != hq.shape:
             raise InputError(f"{pair.lq} and {pair.hq} differ in size; a pair has to be aligned")
-        lq, hq = fitted(lq, size), fitted(hq, size)
-        top, left = place_of(hq.shape[2], hq.shape[3], size, generator)
-        lq, hq = (x[..., top : top + size, left : left + size] for x in (lq, hq))
+        down, across = sides_of(size)
+        lq, hq = fitted(lq, (down, across)), fitted(hq, (down, across))
+        top, left = place_of(hq.shape[2], hq.shape[3], (down, across), generator)
+        lq, hq = (x[..., top : top + down, left : left + across] for x in (lq, hq))
         return torch.cat(list(linear_frames(lq, hq, frames)))

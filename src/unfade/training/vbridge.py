@@ -1,11 +1,6 @@
-"""Trains Wan to continue a degraded photo towards its truth, by LoRA or whole, on one to many GPUs."""
+"""V-Bridge's training: Wan learns, as a flow, the way from a degraded photo to its truth."""
 
-import json
-import math
-import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, replace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,54 +8,34 @@ import torch
 from torch import Tensor
 
 from unfade.backbones.wan import Wan
-from unfade.conditioning.lora import (
-    UNKNOWN,
-    Role,
-    attach_lora,
-    base_fingerprint,
-    load_adapter,
-    save_adapter,
-    settings_of,
-    train_adapter,
-)
-from unfade.core import UnfadeError, UsageError, generator
+from unfade.backbones.wan_denoiser import WanCondition
+from unfade.conditioning.lora import Role
+from unfade.core import Clip, Condition, UsageError, generator
+from unfade.degrade.framing import Size, sides_of
+from unfade.diffusion.flow import FlowSchedule, sample_flow
 from unfade.training.flow_matching import flow_loss
-from unfade.training.latents import LatentStore
-from unfade.training.run_log import RunLog
+from unfade.training.latents import LatentStore, vae_fingerprint
 from unfade.training.sequences import Sequences
-from unfade.training.stopping import Stop, stop_after_step
 from unfade.training.tracker import Tracker
-from unfade.training.vbridge_export import export_whole
-from unfade.training.vbridge_processes import accelerated
-from unfade.training.vbridge_run import VBridgeRun, check_adapter, check_run
-from unfade.training.vbridge_state import changed_settings, learnt, read_state, save_state, take_up
-from unfade.training.vbridge_validation import Measure, validate_vbridge
+from unfade.training.vbridge_run import VBridgeRun
+from unfade.training.video_trainer import VideoTrainer
+from unfade.training.video_validation import Measure, decoded, validate
 
 __all__ = ["VBridgeRun", "VBridgeTrainer"]
 
-Report = Callable[[dict[str, Any]], None]
 
-
-class VBridgeTrainer:
-    """Owns the state of a run; `run()` goes on from wherever it stands.
-
-    Everything random is a function of seed, step and sample, so a resumed run repeats nothing and leaves nothing out,
-    and a step over several processes is the step of one. Processes come from `accelerate launch` (DDP, or FSDP of
-    version 2 to spread a model that is trained whole); without it there is one.
+class VBridgeTrainer(VideoTrainer[VBridgeRun, Wan]):
+    """Owns the state of a run on Wan, whose first latent is the photo itself.
 
     Attributes:
-        plan: the run; an adapter that it goes on from decides what its own looks like.
-        wan: the model; its transformer is changed in place.
-        step: how many steps are done.
-        clipped: how many of them had their gradient clipped.
-        store: gives latents.
-        log: what the run tells of itself.
+        texts: embedded prompts.
+        measures: figures that validation gives besides PSNR.
     """
 
     def __init__(
         self,
         run: VBridgeRun,
-        wan: Wan,
+        video: Wan,
         sequences: Sequences,
         texts: Tensor,
         folder: Path,
@@ -76,16 +51,8 @@ class VBridgeTrainer:
         """A run at its beginning.
 
         Args:
-            run: what to do.
-            wan: the base; trained whole it has to be float32.
-            sequences: to learn from.
+            run, video, sequences, folder, held_out, tracker, device, role, start: as `VideoTrainer` has them.
             texts: embedded prompts, `[1, L, D]`, or `[2, L, D]` with the empty one second.
-            folder: of checkpoint, log, pictures and weights.
-            held_out: to validate on.
-            tracker: told figures and pictures besides the log.
-            device: "cpu" or "cuda".
-            role: of the adapter, and its name on the model.
-            start: an adapter to go on from instead of a new one.
             cache: of latents; in `folder` unless given.
             measures: figures of a picture and its truth, `[3, H, W]` each, that validation gives besides PSNR.
 
@@ -93,280 +60,61 @@ class VBridgeTrainer:
             UsageError: the run does not fit the model, the texts, the adapter or what it was launched by.
             ModelError: the adapter to start from does not fit.
         """
-        check_adapter(run, role, start)
-        self.plan = run
-        self.wan = wan
-        self.folder = folder
-        self.sequences = sequences
-        self.held_out = held_out
-        self.role: Role = role
-        self.step = 0
-        self.clipped = 0
-        self.measures = measures
-        self.accelerator = accelerated(device)
-        self.device = self.accelerator.device
-        self.log = RunLog(folder, self.leads, tracker)
-        check_run(run, wan.config, len(sequences), len(texts), self.accelerator.num_processes)
+        if run.text_dropout and len(texts) < 2:
+            raise UsageError(
+                "text dropout needs the embedding of the empty prompt as well; give it or set it to 0"
+            )
+        super().__init__(
+            run, video, sequences, folder, held_out, tracker, device=device, role=role, start=start
+        )
         self.texts = texts.float().to(self.device)
-        bare = wan.denoiser.model
-        if run.lora is None:
-            bare.float().requires_grad_(True)  # type: ignore[call-arg]
-        elif start is not None:
-            told = load_adapter(bare, start, role, wan.provenance)
-            self.plan = replace(run, lora=settings_of(start, told))
-            train_adapter(bare, role)
-        else:
-            attach_lora(bare, run.lora, run.seed, role)
-        if run.gradient_checkpointing:
-            bare.enable_gradient_checkpointing()
-        wan.to(self.device)
-        optimizer = torch.optim.AdamW(
-            [parameter for parameter in bare.parameters() if parameter.requires_grad],
-            lr=run.lr,
-            betas=run.betas,
-            eps=run.eps,
-            weight_decay=run.weight_decay,
-        )
-        self.model, wrapped = self.accelerator.prepare(bare, optimizer)
-        self.optimizer: torch.optim.Optimizer = wrapped.optimizer
+        self.measures = measures
         self.store = LatentStore(
-            wan.vae, sequences, run.frames, run.crops, run.seed, cache or folder / "latents"
-        )
-
-    @property
-    def leads(self) -> bool:
-        """Whether this process logs and saves."""
-        return self.accelerator.is_main_process
-
-    @property
-    def checkpoint(self) -> Path:
-        return self.folder / "checkpoint.pt"
-
-    @property
-    def steps(self) -> int:
-        """Of the whole run."""
-        return self.plan.steps(len(self.sequences))
-
-    def save(self) -> None:
-        """Writes the checkpoint, whole or not at all; called by all processes.
-
-        Raises:
-            OutputError: it can't be written.
-        """
-        save_state(self.checkpoint, self.model, self.optimizer, self._notes(), self.leads)
-
-    def _notes(self) -> dict[str, Any]:
-        return {
-            "run": json.dumps(asdict(self.plan)),
-            "base": base_fingerprint(self.wan.denoiser.model.config),
-            "role": self.role,
-            "step": self.step,
-            "clipped": self.clipped,
-            "base_weights": self.wan.provenance.get("weights", UNKNOWN),
-            "latents": [self.store.encoded, self.store.found, self.store.enlarged],
-        }
-
-    def resume(self) -> bool:
-        """Takes up the folder's checkpoint, if there is one; the log loses what came after it, or all of it.
-
-        Raises:
-            InputError: the checkpoint is damaged, or of another base, adapter or role.
-        """
-        if not self.checkpoint.exists():
-            self.log.forget_after(0)
-            return False
-        state = read_state(self.checkpoint)
-        changed = changed_settings(state, self._notes(), self.folder)
-        take_up(self.model, self.optimizer, state)
-        self.step, self.clipped = state["step"], state["clipped"]
-        self.store.encoded, self.store.found, self.store.enlarged = state.get("latents", (0, 0, 0))
-        self.log.forget_after(self.step)
-        if changed:
-            self.log.write({"step": self.step, "changed": changed})
-        return True
-
-    def train_step(self, stop: Stop | None = None) -> dict[str, float]:
-        """One update.
-
-        Returns:
-            "loss" and "norm" (of the gradient, before it is clipped), over all processes.
-
-        Raises:
-            FloatingPointError: loss or gradient is not finite; everything is as before the step.
-        """
-        run, accelerator = self.plan, self.accelerator
-        count = len(self.sequences)
-        size, epoch = run.size(self.step, count), self.step // run.epoch_steps(count)
-        chosen, levels, bare = (
-            run.chosen(self.step, count),
-            run.levels(self.step),
-            run.without_text(self.step),
-        )
-        share = run.batch // (run.accumulation * accelerator.num_processes)
-        total = torch.zeros((), device=self.device)
-        for micro in range(run.accumulation):
-            begin = (micro * accelerator.num_processes + accelerator.process_index) * share
-            slots = range(begin, begin + share)
-            latents = torch.stack([self.store(chosen[slot], size, epoch) for slot in slots])
-            noise = torch.stack(
-                [
-                    torch.randn(latents.shape[1:], generator=generator(run.seed, "noise", self.step, slot))
-                    for slot in slots
-                ]
-            )
-            text = self.texts[[int(bare[slot]) for slot in slots]]
-            last = micro == run.accumulation - 1
-            with nullcontext() if last else accelerator.no_sync(self.model):
-                with self._arithmetic():
-                    loss = flow_loss(
-                        self.model,
-                        latents.to(self.device),
-                        noise.to(self.device),
-                        levels[list(slots)].to(self.device),
-                        text,
-                        self.wan.config.transformer["patch_size"],
-                        run.first_latent_loss,
-                    )
-                loss = loss / run.accumulation
-                total += loss.detach()
-                loss.backward()
-        told = torch.stack([total, total.new_tensor(float(bool(stop and stop.asked)))])
-        told = accelerator.reduce(told, "sum")
-        shared = float(told[0]) / accelerator.num_processes
-        if stop:
-            # Whichever process was told to stop, all of them do so at the same step.
-            stop.agreed = bool(told[1])
-        learning = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        norm = torch.nn.utils.clip_grad_norm_(learning, run.clip)
-        norm = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)  # type: ignore[operator]
-        if not (math.isfinite(shared) and math.isfinite(norm)):
-            self.optimizer.zero_grad(set_to_none=True)
-            names = ", ".join(self.sequences.names[index] for index in chosen)
-            what = "loss" if not math.isfinite(shared) else "gradient"
-            raise FloatingPointError(f"the {what} is not a number at step {self.step} (samples: {names})")
-        for group in self.optimizer.param_groups:
-            group["lr"] = run.rate(self.step)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.step += 1
-        self.clipped += norm > run.clip
-        return {"loss": shared, "norm": norm}
-
-    def _arithmetic(self) -> AbstractContextManager[Any]:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.precision == "bf16")
-
-    def run(self, until: int | None = None, report: Report | None = None) -> None:
-        """Trains to the end of the plan, or to step `until`; checkpoints, validates and logs on the way.
-
-        After SIGINT or SIGTERM the step under way is finished and saved first.
-
-        Raises:
-            UnfadeError: the loss is not a number any more; the state before that step is saved.
-            KeyboardInterrupt, SystemExit: as asked for by a signal.
-        """
-        end = min(self.steps, until or self.steps)
-        with stop_after_step() as stop:
-            try:
-                self._run(end, stop, report)
-            finally:
-                self.log.close()
-            if stop.agreed or stop.asked:
-                stop.obey()
-
-    def _run(self, end: int, stop: Stop, report: Report | None) -> None:
-        recent: list[dict[str, float]] = []
-        clipped, begun = self.clipped, time.perf_counter()
-        while self.step < end and not stop.agreed:
-            try:
-                recent.append(self.train_step(stop))
-            except FloatingPointError as error:
-                self.save()
-                raise UnfadeError(
-                    f"{error}; the state before it is kept in {self.checkpoint}: look at these samples, or go on "
-                    "with a lower --lr"
-                ) from error
-            except UnfadeError:
-                # A photo that went missing, say; alone, this process can still keep what was learnt.
-                self.optimizer.zero_grad(set_to_none=True)
-                if self.accelerator.num_processes == 1:
-                    self.save()
-                raise
-            last = self.step == end or stop.agreed
-            validates = self.held_out is not None and not stop.agreed
-            validates = validates and (self.step % self.plan.validate_every == 0 or last)
-            if self.step % self.plan.log_every == 0 or last or validates:
-                seconds = time.perf_counter() - begun
-                row = {**self._figures(recent, self.clipped - clipped), "seconds": round(seconds, 2)}
-                if validates:
-                    row["held_out"] = self.validate()
-                self.log.write(row)
-                if report and self.leads:
-                    report(row)
-                recent, clipped, begun = [], self.clipped, time.perf_counter()
-            if self.step % self.plan.checkpoint_every == 0 or last:
-                self.save()
-
-    def _figures(self, recent: list[dict[str, float]], clipped: int) -> dict[str, Any]:
-        means = {name: sum(row[name] for row in recent) / len(recent) for name in ("loss", "norm")}
-        return {
-            "step": self.step,
-            "of": self.steps,
-            "size": self.plan.size(self.step - 1, len(self.sequences)),
-            "loss": round(means["loss"], 6),
-            "norm": round(means["norm"], 6),
-            "clipped": round(clipped / len(recent), 3),
-            "clipped_in_all": round(self.clipped / self.step, 3),
-            "rate": self.plan.rate(self.step - 1),
-            "latents_made": self.store.encoded,
-            "latents_read": self.store.found,
-            "photos_enlarged": self.store.enlarged,
-        }
-
-    def validate(self) -> dict[str, Any]:
-        """Figures on the held-out sequences at the present crop, and a picture in `pictures/`.
-
-        All processes do the same work, since a model that is spread needs all of them; the first one writes.
-        """
-        if self.held_out is None:
-            raise UsageError("there are no held-out sequences to validate on")
-        run = self.plan
-        size = run.size(max(0, self.step - 1), len(self.sequences))
-        figures, picture = validate_vbridge(
-            self.wan,
-            self.held_out,
-            self.texts[:1],
+            lambda clip, dice: video.vae.encode(clip),
+            vae_fingerprint(video.vae.model) if run.crops else "",
+            sequences,
             run.frames,
-            size,
-            run.validate_steps,
-            run.shift,
+            run.crops,
             run.seed,
-            run.precision,
-            self.measures,
+            cache or folder / "latents",
         )
-        self.log.picture(picture, self.step)
-        return figures
 
-    def export(self, notes: Mapping[str, str] | None = None, base: Path | None = None) -> Path:
-        """Writes what was learnt: `adapter.safetensors`, or a model folder for a model trained whole.
+    def loss(self, chosen: list[int], slots: range, size: int | Size, epoch: int) -> Tensor:
+        """The flow's objective; see `flow_matching.flow_loss`."""
+        run = self.plan
+        latents = torch.stack([self.store(chosen[slot], size, epoch) for slot in slots])
+        noise = torch.stack(
+            [
+                torch.randn(latents.shape[1:], generator=generator(run.seed, "noise", self.step, slot))
+                for slot in slots
+            ]
+        )
+        bare = run.without_text(self.step)
+        return flow_loss(
+            self.model,
+            latents.to(self.device),
+            noise.to(self.device),
+            run.levels(self.step)[list(slots)].to(self.device),
+            self.texts[[int(bare[slot]) for slot in slots]],
+            self.video.config.transformer["patch_size"],
+            run.first_latent_loss,
+        )
 
-        What is there already is replaced. Called by all processes. Returns the path.
+    def judged(self, held_out: Sequences, size: int | Size) -> tuple[dict[str, Any], Clip]:
+        """Figures without guidance; crop and noise of each sequence depend on the seed, its name and the size."""
+        run, wan = self.plan, self.video
+        shape = wan.config.latent_shape(run.frames, *sides_of(size))
+        schedule = FlowSchedule(run.validate_steps, run.shift, wan.config.scheduler)
 
-        Args:
-            notes: on the training, besides the run itself.
-            base: the folder of the base, whose text encoder and tokenizer a model trained whole restores with.
+        def denoiser(x: Tensor, t: float, condition: Condition) -> Tensor:
+            with self.arithmetic():
+                return wan.denoiser(x, t, condition)
 
-        Raises:
-            OutputError: it can't be written.
-        """
-        run, bare = self.plan, self.wan.denoiser.model
-        weights = learnt(self.model)
-        path = self.folder / ("adapter.safetensors" if run.lora else f"model-{self.step:06d}")
-        told = {**(notes or {}), "step": str(self.step), "run": json.dumps(asdict(run))}
-        if self.leads and run.lora:
-            save_adapter(
-                bare, path, self.wan.provenance, told, role=self.role, name=self.role, weights=weights
-            )
-        elif self.leads:
-            export_whole(self.wan, weights, path, told, base)
-        self.accelerator.wait_for_everyone()
-        return path
+        def walked(index: int, name: str, clip: Tensor) -> tuple[Tensor, Tensor]:
+            latents = wan.vae.encode(clip.transpose(0, 1)[None]).to(self.device)
+            condition = WanCondition(latents[:, :, :1], self.texts[:1])
+            noise = torch.randn(1, *shape, generator=generator(run.seed, "validate", name)).to(self.device)
+            made = condition.pinned(sample_flow(denoiser, noise, condition, schedule))
+            return decoded(wan.vae.decode(made)), decoded(wan.vae.decode(latents))[-1]
+
+        return validate(held_out, run.frames, size, run.seed, walked, self.measures)

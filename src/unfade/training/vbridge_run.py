@@ -1,173 +1,45 @@
-"""A V-Bridge training run as data: what is drawn when, at what rate and size."""
+"""A V-Bridge training run as data: the values of the paper, and what its objective needs besides."""
 
-import math
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal, get_args
 
-import torch
+from torch import Tensor
 
-from unfade.backbones.wan_config import WanConfig
-from unfade.conditioning.lora import LoraSettings, Role
-from unfade.core import UsageError, generator
+from unfade.core import generator
+from unfade.degrade.framing import Size
 from unfade.training.flow_matching import shifted, stratified
-
-Precision = Literal["bf16", "fp32"]
+from unfade.training.video_run import VideoRun
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VBridgeRun:
+class VBridgeRun(VideoRun):
     """A whole training run; the values it begins with are those of the paper's Table 7 where that has one.
 
     Attributes:
-        stages: (epochs, crop), from coarse to fine; V-Bridge's 720 is no legal size of its model, so 704.
+        stages: V-Bridge's 720 is no legal size of its model, so 704.
         frames: of a sequence, 4k + 1.
-        lr, warmup: rate, reached after this many steps and constant from then on; it does not start again with a stage.
-        weight_decay, eps, betas: of AdamW.
-        clip: largest norm of the gradient.
-        batch: samples of one step, over all processes and micro-batches together (8 GPUs with one each in the paper).
-        accumulation: micro-batches each process takes for its share of a step.
         shift: of the law noise levels are drawn from.
-        text_dropout: share of samples trained with the empty prompt, which guidance at inference needs.
-        lora: the adapter that is trained, or None for all weights.
-        seed: of everything random.
-        crops: kept latents for each sequence and crop size; 0 encodes a fresh crop every time.
-        precision: of the arithmetic. "bf16" is autocast: what is learnt and AdamW's moments stay float32.
-        gradient_checkpointing: blocks are evaluated again in the backward pass instead of being kept.
         first_latent_loss: whether the known first latent counts in the loss, as in the published code.
-        checkpoint_every, validate_every, log_every: steps.
-        validate_steps: of the sampler when validating.
 
     Raises:
         ValueError: a value is out of range.
 
     Source: V-Bridge (arXiv 2603.13089), Table 7 and section 4; what it leaves open (betas, text dropout, law of the
-    noise levels) is that of the training scripts it builds on.
+    noise levels) is that of the training scripts it builds on. Its batch is one sample on each of 8 GPUs.
     """
 
-    stages: tuple[tuple[int, int], ...] = ((100, 512), (100, 704), (100, 960))
-    frames: int = 9
+    stages: tuple[tuple[int, int | Size], ...] = ((100, 512), (100, 704), (100, 960))
     lr: float = 2e-5
-    warmup: int = 100
     weight_decay: float = 3e-2
     eps: float = 1e-10
-    betas: tuple[float, float] = (0.9, 0.999)
     clip: float = 0.05
-    batch: int = 8
-    accumulation: int = 1
     shift: float = 5.0
-    text_dropout: float = 0.1
-    lora: LoraSettings | None = None
-    seed: int = 42
-    crops: int = 4
-    precision: Precision = "bf16"
-    gradient_checkpointing: bool = True
     first_latent_loss: bool = False
-    checkpoint_every: int = 250
-    validate_every: int = 1000
-    log_every: int = 10
-    validate_steps: int = 20
 
     def __post_init__(self) -> None:
-        if not self.stages or any(epochs < 1 or size < 1 for epochs, size in self.stages):
-            raise ValueError("a run needs stages of at least one epoch and one pixel")
-        if self.frames < 2:
-            raise ValueError(f"frames must be at least 2, not {self.frames}")
-        if not 0 <= self.text_dropout < 1:
-            raise ValueError(f"text_dropout must be at least 0 and below 1, not {self.text_dropout}")
-        if self.precision not in get_args(Precision):
-            raise ValueError(f"precision must be bf16 or fp32, not {self.precision!r}")
-        counts = (
-            "batch",
-            "accumulation",
-            "checkpoint_every",
-            "validate_every",
-            "log_every",
-            "validate_steps",
-        )
-        for name in counts:
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("crops", "warmup", "weight_decay"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
-        for name in ("lr", "eps", "clip", "shift"):
-            if not (getattr(self, name) > 0 and math.isfinite(getattr(self, name))):
-                raise ValueError(f"{name} must be above 0, not {getattr(self, name)}")
+        # The zero-argument form does not know a class that `slots=True` has made anew.
+        VideoRun.__post_init__(self)
+        self.check_positive("shift")
 
-    def epoch_steps(self, sequences: int) -> int:
-        """Steps of one epoch over this many sequences; the last one is filled up from the beginning."""
-        return -(-sequences // self.batch)
-
-    def steps(self, sequences: int) -> int:
-        """Steps of the whole run."""
-        return sum(epochs for epochs, _ in self.stages) * self.epoch_steps(sequences)
-
-    def size(self, step: int, sequences: int) -> int:
-        """The crop at a step; beyond the end, the last one."""
-        epoch = step // self.epoch_steps(sequences)
-        for epochs, size in self.stages:
-            if epoch < epochs:
-                return size
-            epoch -= epochs
-        return self.stages[-1][1]
-
-    def rate(self, step: int) -> float:
-        """The learning rate at a step."""
-        return self.lr * min(1.0, (step + 1) / max(1, self.warmup))
-
-    def chosen(self, step: int, sequences: int) -> list[int]:
-        """The sequences of a step: each once an epoch, in an order of its own."""
-        epoch, place = divmod(step, self.epoch_steps(sequences))
-        order = torch.randperm(sequences, generator=generator(self.seed, "order", epoch)).tolist()
-        return [order[(place * self.batch + slot) % sequences] for slot in range(self.batch)]
-
-    def levels(self, step: int) -> torch.Tensor:
+    def levels(self, step: int) -> Tensor:
         """The noise levels of a step's samples, `[batch]`, spread evenly over their law."""
         return shifted(stratified(self.batch, generator(self.seed, "levels", step)), self.shift)
-
-    def without_text(self, step: int) -> torch.Tensor:
-        """Which of a step's samples see the empty prompt, `[batch]`."""
-        thrown = torch.rand(self.batch, generator=generator(self.seed, "text", step))
-        return thrown < self.text_dropout
-
-
-def check_adapter(run: VBridgeRun, role: Role, start: Path | None) -> None:
-    """Whether what is asked of the adapter goes with a run that has one.
-
-    Raises:
-        UsageError: all weights are trained.
-    """
-    asked = [name for name, given in (("start", start is not None), ("role", role != "restore")) if given]
-    if run.lora is None and asked:
-        raise UsageError(
-            f"--{asked[0]} is for an adapter, and this run trains all weights; add --lora, or leave it out"
-        )
-
-
-def check_run(run: VBridgeRun, config: WanConfig, sequences: int, texts: int, processes: int) -> None:
-    """Whether a run fits its model, its data and the machine.
-
-    Raises:
-        UsageError: it doesn't.
-    """
-    if not sequences:
-        raise UsageError("there is nothing to learn from; give pairs")
-    try:
-        for _, size in run.stages:
-            config.latent_shape(run.frames, size, size)
-    except ValueError as error:
-        raise UsageError(f"this run does not fit the model: {error}") from error
-    fewest = sum(config.frame_rule)
-    if run.frames < fewest:
-        raise UsageError(f"{run.frames} frames are a single latent, which is given; take {fewest}")
-    if run.text_dropout and texts < 2:
-        raise UsageError(
-            "text dropout needs the embedding of the empty prompt as well; give it or set it to 0"
-        )
-    shares = run.accumulation * processes
-    if run.batch % shares:
-        raise UsageError(
-            f"a batch of {run.batch} can't be split over {processes} processes with {run.accumulation} "
-            f"micro-batches each; choose a multiple of {shares}"
-        )

@@ -140,7 +140,7 @@ def _classic(benchmark: Benchmark, truth: Clip, make: str, dice: Callable[[], to
 
 
 def _composed(benchmark: Benchmark, case: Case, truth: Clip, seed: int) -> Material:
-    kinds = tuple(kind for name in case.group.make.split("+") for kind in named(name))
+    kinds = named(case.group.make)
     dice = torch.Generator().manual_seed(seed)
     drawn = draw_composition(kinds, dice, (1, truth.height, truth.width), case.group.strength)
 

@@ -11,17 +11,18 @@ from typing import Any
 from torch import Tensor
 
 from unfade.backbones.model_folder import read_json
-from unfade.backbones.wan import Wan, build_wan
-from unfade.backbones.wan_folder import save_wan
+from unfade.backbones.video import VideoModel, build_video, save_video
+from unfade.backbones.wan import Wan
 from unfade.core import OutputError
 
 # transformers' own class where the base does not say which one reads its files.
-_CARRIED = {"text_encoder": "UMT5EncoderModel", "tokenizer": "T5TokenizerFast"}
+_CARRIED = {"text_encoder": "T5EncoderModel", "tokenizer": "T5TokenizerFast"}
+_CARRIED_WAN = {**_CARRIED, "text_encoder": "UMT5EncoderModel"}
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
 def export_whole(
-    wan: Wan,
+    video: VideoModel,
     weights: Mapping[str, Tensor],
     path: Path,
     notes: Mapping[str, str],
@@ -30,7 +31,7 @@ def export_whole(
     """Writes a model folder in diffusers' layout; one that is there already is replaced once the new one is whole.
 
     Args:
-        wan: the model; its VAE and scheduler are written as they are.
+        video: the model; its VAE and scheduler are written as they are.
         weights: of its transformer, by name.
         path: of the folder.
         notes: on the training, written as `training.json`.
@@ -40,13 +41,14 @@ def export_whole(
     Raises:
         OutputError: the folder can't be written.
     """
-    whole = build_wan(wan.config, "meta").denoiser.model
+    whole: Any = build_video(video.config, "meta").denoiser.model
     whole.load_state_dict(dict(weights), assign=True)
+    new: VideoModel = type(video).of(whole, video.vae.model, video.config.scheduler)  # type: ignore[arg-type]
     made, old = (path.with_name(f".unfade-{secrets.token_hex(6)}") for _ in range(2))
     try:
-        save_wan(Wan.of(whole, wan.vae.model, wan.config.scheduler), made)
+        save_video(new, made)
         if base is not None:
-            _carry(base, made)
+            _carry(base, made, _CARRIED_WAN if isinstance(video, Wan) else _CARRIED)
         (made / "training.json").write_text(json.dumps(dict(notes), indent=1) + "\n", encoding="utf-8")
         if path.exists():
             os.rename(path, old)
@@ -60,11 +62,11 @@ def export_whole(
             shutil.rmtree(left, ignore_errors=True)
 
 
-def _carry(base: Path, made: Path) -> None:
+def _carry(base: Path, made: Path, parts: Mapping[str, str]) -> None:
     """Text encoder and tokenizer, and their entries in the index; a base without them has them in no model."""
     index: dict[str, Any] = read_json(made / "model_index.json")
     known = read_json(base / "model_index.json", {})
-    for part, kind in _CARRIED.items():
+    for part, kind in parts.items():
         if (base / part).is_dir():
             shutil.copytree(
                 base / part,

@@ -1,51 +1,43 @@
-"""How far a V-Bridge model in training has come, on sequences it never sees."""
+"""How far a video model in training has come, on sequences it never sees."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from unfade.backbones.wan import Wan
-from unfade.backbones.wan_denoiser import WanCondition
-from unfade.core import Clip, Condition, generator
-from unfade.diffusion.flow import FlowSchedule, sample_flow
+from unfade.core import Clip, generator
+from unfade.degrade.framing import Size, name_of
 from unfade.training.sequences import Sequences
 from unfade.training.validation import psnr
-from unfade.training.vbridge_run import Precision
 
 # A figure of two pictures `[3, H, W]` in [0, 1]: the one to judge, and the truth.
 Measure = Callable[[Tensor, Tensor], float]
+# For a sequence's number, its name and its true clip `[T, 3, H, W]`: the generated frames `[T, 3, H, W]`, and the last
+# frame of the true clip as the VAE gives it back.
+Walked = Callable[[int, str, Tensor], tuple[Tensor, Tensor]]
 
 _PICTURED = 4
 
 
-def validate_vbridge(
-    wan: Wan,
+def validate(
     sequences: Sequences,
-    text: Tensor,
     frames: int,
-    size: int,
-    steps: int,
-    shift: float,
+    size: int | Size,
     seed: int,
-    precision: Precision = "fp32",
+    walked: Walked,
     measures: Mapping[str, Measure] | None = None,
 ) -> tuple[dict[str, Any], Clip]:
     """Mean PSNR in dB against the truth, and a picture of the first few sequences.
 
-    Crop and noise of each depend on the seed, its name and the size, so one validation compares with another. There is
-    no guidance.
+    The crop of each depends on the seed, its name and the size, so one validation compares with another.
 
     Args:
-        wan: the model as it stands.
         sequences: held out.
-        text: embedded prompt `[1, L, D]`.
         frames, size: of a sequence.
-        steps, shift: of the sampler.
-        seed: of crops and noise.
-        precision: of the denoiser's arithmetic; the VAE computes in its weights' own.
+        seed: of the crops.
+        walked: the model as it stands.
         measures: other figures by name, such as SSIM.
 
     Returns:
@@ -53,27 +45,14 @@ def validate_vbridge(
         (every generated frame), and by category the gain; for every measure "input_NAME", "result_NAME" and
         "ceiling_NAME"; and rows of generated frames, the truth at their ends.
     """
-
-    def denoiser(x: Tensor, t: float, condition: Condition) -> Tensor:
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            return wan.denoiser(x, t, condition)
-
-    schedule = FlowSchedule(steps, shift, wan.config.scheduler)
-    shape = wan.config.latent_shape(frames, size, size)
-    device = wan.vae.device
     rows: list[Tensor] = []
     figures: list[list[float]] = []
     gains: dict[str, list[float]] = {}
     others: dict[str, list[float]] = {}
     for index, name in enumerate(sequences.names):
-        clip = sequences.draw(index, size, frames, generator(seed, "held out", name, size))
+        clip = sequences.draw(index, size, frames, generator(seed, "held out", name, name_of(size)))
         truth = clip[-1]
-        latents = wan.vae.encode(clip.transpose(0, 1)[None]).to(device)
-        condition = WanCondition(latents[:, :, :1], text)
-        noise = torch.randn(1, *shape, generator=generator(seed, "validate", name)).to(device)
-        made = condition.pinned(sample_flow(denoiser, noise, condition, schedule))
-        shown = _decoded(wan, made)
-        ceiling = _decoded(wan, latents)[-1]
+        shown, ceiling = walked(index, name, clip)
         each = [psnr(frame, truth) for frame in shown]
         figures.append([psnr(clip[0], truth), psnr(ceiling, truth), *each])
         gains.setdefault(name.rpartition("/")[0], []).append(each[-1] - figures[-1][0])
@@ -95,10 +74,10 @@ def validate_vbridge(
     return report, Clip(torch.cat(rows, dim=1)[None].clamp(0, 1))
 
 
-def _decoded(wan: Wan, latents: Tensor) -> Tensor:
-    """Frames `[T, 3, H, W]` on the CPU, rounded to 8 bits as they would be saved."""
-    chunks = [chunk[0].transpose(0, 1).cpu() for chunk in wan.vae.decode(latents)]
-    return torch.cat(chunks).clamp(0, 1).mul(255).round().div(255)
+def decoded(chunks: Iterable[Tensor]) -> Tensor:
+    """Frames `[T, 3, H, W]` on the CPU of a VAE's chunks `[1, 3, t, H, W]`, rounded to 8 bits as if saved."""
+    frames = torch.cat([chunk[0].transpose(0, 1).cpu() for chunk in chunks])
+    return frames.clamp(0, 1).mul(255).round().div(255)
 
 
 def _mean(values: Sequence[float], digits: int = 3) -> float | None:

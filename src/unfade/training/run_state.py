@@ -1,4 +1,4 @@
-"""A V-Bridge run's state in one file, the same for one device, several copies, and a model spread over several."""
+"""A run's state in one file, the same for one device, several copies, and a model spread over several."""
 
 import json
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ from unfade.conditioning.lora import UNKNOWN
 from unfade.core import InputError
 from unfade.media.atomic import atomic_output
 
-KIND = "unfade vbridge run 1"
+KIND = "unfade video run 1"
 
 
 def learnt(model: nn.Module) -> dict[str, Tensor]:
@@ -63,7 +63,7 @@ def read_state(path: Path) -> dict[str, Any]:
     except Exception as error:
         raise InputError(f"{path} is damaged; delete it to begin again, or bring a copy back") from error
     if not isinstance(state, dict) or state.get("kind") != KIND:
-        raise InputError(f"{path} is not the state of a V-Bridge run; choose another folder with --runs")
+        raise InputError(f"{path} is not the state of a video model's run; choose another folder with --runs")
     return state
 
 

@@ -1,4 +1,4 @@
-"""The processes of a V-Bridge run as accelerate knows them, with nothing in them that the run does not say itself."""
+"""The processes of a run as accelerate knows them, with nothing in them that the run does not say itself."""
 
 import os
 from typing import TYPE_CHECKING
