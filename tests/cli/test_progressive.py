@@ -47,6 +47,20 @@ def test_what_it_can_not_do_is_one_sentence(
     assert "frames must be 8k + 1, not 13" in ended.err
 
 
+def test_words_and_sampler(
+    unfade: Any, cogvideox_folder: Path, wan_folder: Path, make_photo: Any, tmp_path: Path
+) -> None:
+    source = make_photo(tmp_path / "a.png", 40, 70)
+    told = ("restore", "-n", cogvideox_folder, *FAST, source, "--overwrite")
+    assert unfade(*told, "--words", "uniform", "--sampler", "ddim").code == 0
+    assert read_notes(tmp_path / "a_unfaded.png")["sampler"] == "ddim"
+    uniform = read_image(tmp_path / "a_unfaded.png").frames
+    assert unfade(*told, "--words", "scene", "--sampler", "ddim").code == 0
+    assert not (read_image(tmp_path / "a_unfaded.png").frames == uniform).all()
+    ended = unfade("restore", "-n", wan_folder, *FAST, source, "--overwrite", "--sampler", "ddim")
+    assert ended.code == 2 and "Wan has no use for sampler; leave it out" in ended.err
+
+
 def test_models_tells_of_it(unfade: Any) -> None:
     told = json.loads(unfade("models", "info", "progressive", "--format", "json").out)
     assert (told["name"], told["parameters"]) == ("cogvideox1.5-5b-i2v", 5_571_594_880)

@@ -119,6 +119,18 @@ def restore(
             "--samples", help="Draw so many, give their mean: nearer, softer.", rich_help_panel=_VIDEO
         ),
     ] = None,
+    words: Annotated[
+        Literal["scene", "uniform"] | None,
+        typer.Option(
+            "--words",
+            help="Of Progressive, without --prompt: a sentence for the photo, or the task's own. Default: scene.",
+            rich_help_panel=_VIDEO,
+        ),
+    ] = None,
+    sampler: Annotated[
+        Literal["dpm", "ddim"] | None,
+        typer.Option("--sampler", help="Of Progressive. Default: dpm.", rich_help_panel=_VIDEO),
+    ] = None,
     adapter: Annotated[
         str | None, typer.Option("--adapter", help="What training wrote.", rich_help_panel=_VIDEO)
     ] = None,
@@ -225,7 +237,8 @@ def restore(
     _check_images_only(planned.jobs, bit_depth, quality, confidence)
     chosen = {
         "preset": preset, "guidance": guidance, "guidance_end": guidance_end, "frames": clip_frames,
-        "large": large, "samples": samples, "adapter": adapter, "drift_adapter": drift_adapter, "drift": drift,
+        "large": large, "samples": samples, "words": words, "sampler": sampler,
+        "adapter": adapter, "drift_adapter": drift_adapter, "drift": drift,
         "memory": memory, "vae_tiles": vae_tiles,
     }  # fmt: skip
     chosen = {name: value for name, value in chosen.items() if value is not None}

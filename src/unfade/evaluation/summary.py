@@ -11,6 +11,7 @@ from unfade.evaluation.curves import curve, rises
 from unfade.evaluation.journal import Row
 from unfade.evaluation.measure import ROUND_TRIP, TARGET, Settings
 from unfade.evaluation.metrics.metric import Absence, Metric
+from unfade.evaluation.paired import paired
 from unfade.evaluation.published.cells import cells, differences
 from unfade.evaluation.report.figures import json_safe
 from unfade.version import __version__
@@ -54,6 +55,7 @@ def summarise(
         "undefined": _undefined(metrics, judged),
         "curves": _curves(benchmark, metrics, judged),
         "anchors": _anchors(benchmark, metrics, rows),
+        "paired": paired(_group_names(benchmark), contenders, metrics, judged),
         "published": _published(benchmark, settings, limit),
     }
     return json_safe(report)
@@ -236,11 +238,17 @@ def _undefined(metrics: Sequence[Metric], rows: Sequence[Row]) -> list[dict[str,
     return table
 
 
+def _group_names(benchmark: Benchmark) -> list[str]:
+    """Of its groups and, where there are several, of all of them together."""
+    names = [group.name for group in benchmark.groups]
+    return [*names, ALL] if len(names) > 1 else names
+
+
 def _curves(benchmark: Benchmark, metrics: Sequence[Metric], rows: Sequence[Row]) -> list[dict[str, Any]]:
     table: list[dict[str, Any]] = []
     models = dict.fromkeys(row.model for row in rows)
     names = [group.name for group in benchmark.groups]
-    for group in [*names, *([ALL] if len(names) > 1 else [])]:
+    for group in _group_names(benchmark):
         for model in models:
             own = [row for row in rows if row.model == model and group in (row.group, ALL) and row.film]
             if group == ALL and {row.group for row in own} != set(names):

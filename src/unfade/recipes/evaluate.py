@@ -3,11 +3,13 @@
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 from unfade.core import OutputError, UsageError
 from unfade.evaluation.benchmarks.benchmark import Benchmark
@@ -55,7 +57,9 @@ def contender(name: str, video: Mapping[str, str] | None = None) -> Contender:
     """A contender by its name: a model of the catalog, a .safetensors file of ours, a model folder, or "peer:NAME".
 
     Args:
-        name: of the contender.
+        name: of the contender. That of a video model may end in settings of its own, as in
+            "progressive?words=uniform&guidance=1"; an empty value takes one back ("?adapter="). Its VAE's ceiling is
+            measured where it takes part without any.
         video: how to load it if it is a video model; see `Settings.video`.
 
     Raises:
@@ -68,11 +72,35 @@ def contender(name: str, video: Mapping[str, str] | None = None) -> Contender:
             name=chosen.name, kind="peer", make=chosen.make, weights=chosen.weights, told=chosen.told,
             source=chosen.source,
         )  # fmt: skip
-    restorer = load(name, **(video if video and located(name)[1].is_dir() else {}))
+    bare, _, query = name.partition("?")
+    asked = {**(video or {}), **dict(parse_qsl(query, keep_blank_values=True))}
+    is_video = _is_video(name)
+    if query and not is_video:
+        raise UsageError(f"{bare} has no settings; leave out what follows the question mark in {name}")
+    sampling: dict[str, Any] = {key: _value(text) for key, text in asked.items() if text} if is_video else {}
+    restorer = load(bare, **sampling)
+    latent = isinstance(restorer, LatentRestorer)
     return Contender(
-        name=restorer.name, kind="model", make=lambda facts: restorer, weights=restorer.weights.sha256,
-        source="this project", round_trip=restorer.round_trip if isinstance(restorer, LatentRestorer) else None,
-    )  # fmt: skip
+        name=f"{restorer.name}?{query}" if query else restorer.name,
+        kind="model",
+        make=lambda facts: restorer,
+        weights=restorer.weights.sha256,
+        source="this project",
+        round_trip=restorer.round_trip if latent and not query else None,
+    )
+
+
+def _is_video(name: str) -> bool:
+    """Whether a contender is a video model: a folder, or the name of one."""
+    return not name.startswith("peer:") and located(name.partition("?")[0])[1].is_dir()
+
+
+def _value(text: str) -> str | int | float:
+    """A setting as it was written: a whole number, a number, or a word."""
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    return text
 
 
 def evaluate(
@@ -116,7 +144,7 @@ def evaluate(
     settings = replace(settings or Settings(), film=FILM if frames else 0)
     resolve = partial(contender, video=settings.video)
     contenders = _distinct([resolve(model) for model in models])
-    if settings.video and all(one.round_trip is None for one in contenders):
+    if settings.video and not any(map(_is_video, models)):
         told = ", ".join(name.replace("_", "-") for name in settings.video)
         raise UsageError(f"{told} is of video models, and none takes part; leave it out")
     metrics, absent = metrics_of(chosen, settings)

@@ -11,11 +11,11 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from unfade.core import UnfadeError, UsageError
+from unfade.recipes.command import tell
 from unfade.recipes.vbridge_cpu import RECIPES
 from unfade.recipes.vbridge_cpu_report import report_proof
 from unfade.recipes.vbridge_proof import Report, VBridgeProof
@@ -95,12 +95,6 @@ def _timed(proof: VBridgeProof, stage: str, work: Callable[[], object]) -> None:
             proof.folder.mkdir(parents=True, exist_ok=True)
             with (proof.folder / "seconds.jsonl").open("a") as file:
                 file.write(json.dumps({"stage": stage, "begun": round(begun, 1), "seconds": seconds}) + "\n")
-
-
-def tell(row: dict[str, Any]) -> None:
-    """Prints a line of a log."""
-    sys.stdout.write(json.dumps(row) + "\n")
-    sys.stdout.flush()
 
 
 def main(words: Sequence[str] | None = None) -> int:

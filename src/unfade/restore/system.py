@@ -1,13 +1,13 @@
 """What a published system decides of a restoration in latents; the engine carries it out on any video model."""
 
 import math
-from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol, Self
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 from torch import Tensor
 
 from unfade.backbones.video import VideoConfig
-from unfade.core import Plan
+from unfade.core import Plan, UsageError
 from unfade.diffusion.guidance import guided_steps
 from unfade.diffusion.schedule import Schedule
 from unfade.diffusion.sizes import Fit
@@ -76,6 +76,29 @@ class LatentSettings(Protocol):
     def told(self) -> dict[str, str]:
         """What is particular to this system, for provenance."""
         ...
+
+
+Settings = TypeVar("Settings", bound=LatentSettings)
+
+
+def changed_settings(make: Callable[..., Settings], changes: Mapping[str, Any], family: str) -> Settings:
+    """Settings with some of them changed by name.
+
+    Args:
+        make: makes them from what is changed.
+        changes: by name.
+        family: of the model, for the user.
+
+    Raises:
+        UsageError: a name is unknown, or a value out of range.
+    """
+    try:
+        return make(**changes)
+    except TypeError as error:
+        name = str(error).rsplit(" ", 1)[-1].strip("'")
+        raise UsageError(f"{family} has no use for {name}; leave it out") from error
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def check_settings(settings: LatentSettings, **legal: tuple[str, ...]) -> None:

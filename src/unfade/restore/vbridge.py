@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar, Literal, Self, get_args
 
 from torch import Tensor
@@ -11,7 +12,7 @@ from unfade.core import Plan, UsageError
 from unfade.diffusion.flow import FlowSchedule
 from unfade.diffusion.sizes import AREA, Fit, padded_fit, published_fit
 from unfade.prompts.vbridge import NEGATIVE_PROMPT, vbridge_prompt
-from unfade.restore.system import check_settings, evaluations_of
+from unfade.restore.system import changed_settings, check_settings, evaluations_of
 
 Large = Literal["resize", "tile", "whole"]
 Drift = Literal["always", "gated", "never"]
@@ -96,7 +97,4 @@ def vbridge_settings(preset: str = "paper", changes: Mapping[str, Any] | None = 
     """
     if preset not in PRESETS:
         raise UsageError(f"no preset is called {preset!r}; there is {', '.join(PRESETS)}")
-    try:
-        return replace(PRESETS[preset], **dict(changes or {}))
-    except (TypeError, ValueError) as error:
-        raise UsageError(str(error)) from error
+    return changed_settings(partial(replace, PRESETS[preset]), dict(changes or {}), "Wan")

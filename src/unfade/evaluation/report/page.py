@@ -8,7 +8,7 @@ from unfade.evaluation.report.exhibits import Exhibit
 from unfade.evaluation.report.figures import decimals, difference, fixed, number, short
 from unfade.evaluation.report.pictures import Plate, error_gradient, plates
 from unfade.evaluation.report.plots import cost_plot, curve_plots, model_styles
-from unfade.evaluation.report.tables import Cell, group_table, other_numbers, summary_table
+from unfade.evaluation.report.tables import Cell, group_table, other_numbers, paired_table, summary_table
 
 PICTURE_BYTES = 5 * 1024 * 1024
 
@@ -50,6 +50,7 @@ def render_page(
         groups=[group_table(report, metric, f"groups-{index}") for index, metric in enumerate(metrics)],
         not_applicable=not_applicable(report),
         others=other_numbers(report),
+        paired=paired_table(report),
         curves=[(metric, plots) for metric in metrics if (plots := curve_plots(report, metric))],
         cases=[(plate, change(plate, kinds.get(plate.exhibit.metric))) for plate in drawn],
         left_out=len(exhibits) - len(drawn),

@@ -11,6 +11,7 @@ from unfade.evaluation.report.figures import (
     finite,
     fixed,
     number,
+    probability,
     short,
 )
 from unfade.evaluation.report.published import Note, Notes
@@ -227,6 +228,36 @@ def other_numbers(report: Mapping[str, Any]) -> Table | None:
     )
     caption = "Published numbers in metrics not measured here"
     return Table("published", caption, columns, tuple(rows), notes=notes.all())
+
+
+def paired_table(report: Mapping[str, Any]) -> Table | None:
+    """Models against the first one, case by case; None where there is but one model."""
+    entries = report.get("paired", ())
+    if not entries:
+        return None
+    metrics = {metric["name"]: metric for metric in report["metrics"]}
+    rows: list[tuple[Cell, ...]] = []
+    for entry in entries:
+        metric = metrics[entry["metric"]]
+        figures = [number(entry[name]) for name in ("mean", "low", "high")]
+        places = decimals(metric["unit"], figures)
+        mean, low, high = (fixed(figure, places, signed=True) for figure in figures)
+        sure = None not in figures and (figures[1] or 0) * (figures[2] or 0) > 0
+        texts = [Cell(text, text) for text in (entry["model"], entry["group"], metric["label"])]
+        hint = f"95 % interval {low} to {high}; {entry['photos']} photos"
+        interval = Cell(f"{low} to {high}" if figures[1] is not None else MISSING, figures[1])
+        told = probability(entry["p"]) if number(entry["p"]) is not None else MISSING
+        rows.append(
+            (*texts, Cell(mean, figures[0], best=sure, hint=hint), interval, Cell(told, number(entry["p"])))
+        )
+    columns = (
+        *(Column(label, "text", "asc") for label in ("Model", "Group", "Metric")),
+        Column("Difference", hint="bold where the interval leaves zero out"),
+        Column("95 % interval"),
+        Column("p", first="asc", hint="Wilcoxon, paired by photo, two-sided"),
+    )
+    caption = f"Against {entries[0]['against']}, on the same pictures with the same seeds"
+    return Table("paired", caption, columns, tuple(rows))
 
 
 def _sides(report: Mapping[str, Any]) -> list[str]:
