@@ -17,6 +17,7 @@ def test_every_name_is_found_as_it_is_and_in_capitals(name: str) -> None:
 
 def test_the_exact_name_wins() -> None:
     assert named("Blur") == FOUNDIR["Blur"]
+    assert named("lowlight+JPEG+jpeg") == (*KNOWN["lowlight"], *KNOWN["JPEG"], *KNOWN["jpeg"])
     assert named("blur") == PROGRESSIONS["blur"] != FOUNDIR["Blur"]
 
 

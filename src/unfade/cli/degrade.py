@@ -20,7 +20,7 @@ def degrade(
         str,
         typer.Option(
             "--as",
-            help="The degradation, e.g. lowlight, jpeg, Blur_Noise; an unknown one lists all. Case counts where "
+            help="The degradation, e.g. lowlight, Blur_Noise, haze+jpeg; an unknown one lists all. Case counts where "
             "both exist: Blur is FoundIR's mixture, blur one long directional blur. progression builds a training "
             "set of resolution, blur and lowlight (docs/prompts.md).",
         ),

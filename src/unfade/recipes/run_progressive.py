@@ -176,6 +176,10 @@ def _sequences(
         {path for source in sources for path in photos_in(Path(source), recursive=True)[0]},
         key=str,
     )
+    if not paths:
+        raise InputError(
+            f"there are no photos in {', '.join(map(str, sources))}; name a folder that has some"
+        )
     apart = _apart([str(path) for path in paths], held_out, run.seed, folder)
     parts = [
         ProgressionSequences(
