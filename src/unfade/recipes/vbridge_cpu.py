@@ -2,7 +2,7 @@
 
     python -m unfade.recipes.run_vbridge_cpu --photos ../shared/data/photos --runs runs/vbridge-cpu
 
-takes about 55 minutes on two free cores with avx512_bf16 (`vae` on both of them; then `base` and `drift` on one
+takes about 50 minutes on two free cores with avx512_bf16 (`vae` on both of them; then `base` and `drift` on one
 beside `ablations` on the other; then `report`), and goes on where it stopped when started again. What came out, with
 the commit that measured it, is in `docs/runs/vbridge-cpu/`.
 """
@@ -144,7 +144,7 @@ def from_nothing(stages: tuple[tuple[int, int], ...], photos: int, **changes: An
 
 
 def vbridge_cpu() -> VBridgeCpu:
-    """Two cores, 55 minutes: curriculum 64 -> 96, drift correction, and three short tables.
+    """Two cores, 50 minutes: curriculum 64 -> 96, drift correction, and three short tables.
 
     The rows of the curriculum's table take about the same time each; those of the others the same steps.
 
