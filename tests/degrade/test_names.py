@@ -24,6 +24,8 @@ def test_the_exact_name_wins() -> None:
 def test_an_unknown_name_lists_the_known() -> None:
     with pytest.raises(ValueError, match=r"unknown degradation 'fog'.*haze"):
         named("fog")
+    with pytest.raises(ValueError, match=r"a name missing beside a \+ in 'haze\+'"):
+        named("haze+")
 
 
 @pytest.mark.parametrize("name", FOUNDIR)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from unfade.core import Clip, UsageError
+from unfade.core import Clip, ModelError, UsageError
 from unfade.evaluation.benchmarks.benchmark import Benchmark, Group
 from unfade.evaluation.contender import Contender
 from unfade.evaluation.journal import Row
@@ -109,5 +109,25 @@ def test_prompts_and_adapters_are_compared_on_one_model(
 def test_settings_of_what_has_none_are_refused(cogvideox_folder: Path) -> None:
     with pytest.raises(UsageError, match="tiny has no settings"):
         contender("tiny?words=uniform")
-    with pytest.raises(UsageError, match="no use for colour"):
-        contender(f"{cogvideox_folder}?colour=red")
+    refused = {
+        "colour=red": "no use for colour",
+        "guidance=high": "guidance must be a number, not 'high'",
+        "samples=1.5": "samples must be a whole number, not 1.5",
+        "steps=2.5": "steps must be a whole number",
+        "model=x": "settings are written as",
+        "words": "settings are written as",
+        "words=loud": "words must be one of scene, uniform",
+    }
+    for query, said in refused.items():
+        with pytest.raises(UsageError, match=said):
+            contender(f"{cogvideox_folder}?{query}")
+    # A path stays what it is, though it looks like a number or holds a plus.
+    with pytest.raises(ModelError, match=r"a\+7"):
+        contender(f"{cogvideox_folder}?adapter=a+7")
+    with pytest.raises(ModelError):
+        contender(f"{cogvideox_folder}?adapter=7")
+
+
+def test_steps_are_one_models_or_everyones(cogvideox_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="choose one"):
+        evaluate(ONE, tmp_path, [f"{cogvideox_folder}?steps=1"], settings=Settings(steps=2))

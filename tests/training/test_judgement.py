@@ -10,7 +10,7 @@ import torch
 from unfade.backbones.tiny import Tiny, TinyConfig
 from unfade.backbones.tiny_weights import load_tiny, save_tiny
 from unfade.backbones.trust import EVIDENCE
-from unfade.core import ModelError, subseed
+from unfade.core import ModelError, UsageError, subseed
 from unfade.recipes.run_judgement import run_judgement
 from unfade.training.doubt import DoubtRun, fit_doubt, laplace_loss
 from unfade.training.photos import load_photos
@@ -75,6 +75,13 @@ def test_a_fit_makes_films_rise_at_least_cost() -> None:
         assert told["share"] == pytest.approx(share, abs=0.1)
         assert told["gain"] > 0.85 * told["gain_at_best"]
     assert followed(trust, both[~chosen & (kind == 1)], run)["rising_before"] < 0.7
+
+
+def test_trust_needs_photos_to_watch_and_photos_to_learn_from() -> None:
+    both = answers(torch.zeros(40, dtype=torch.long), torch.ones(40), torch.full((40,), 0.1), 0.002)
+    for photos in (torch.zeros(40), torch.ones(40)):
+        with pytest.raises(UsageError, match="give more photos"):
+            fit_trust(replace(both, photo=photos.long()), TrustRun())
 
 
 def test_the_price_is_capped() -> None:

@@ -173,6 +173,21 @@ def test_latents_are_the_photo_and_the_clip(
     torch.testing.assert_close(both[None, :, 1:], vae.encode(clip.transpose(0, 1)[None]))
 
 
+def test_what_is_kept_is_encoded_in_fp32_whatever_learns_in_bf16(
+    sequences: ProgressionSequences, tmp_path: Path
+) -> None:
+    kept: list[torch.Tensor] = []
+    for precision in ("bf16", "fp32"):
+        run = replace(RUN, precision=precision)  # type: ignore[type-var]
+        trainer = ProgressiveTrainer(run, model(), sequences, embed, tmp_path / precision)
+        trainer.train_step()
+        assert trainer.store.encoded == 3
+        chosen = run.chosen(0, len(sequences))[0]
+        kept.append(trainer.store(chosen, (32, 48), 0))
+        assert trainer.store.found == 1
+    assert torch.equal(*kept)
+
+
 def test_noise_on_the_photo_is_that_of_the_papers_base() -> None:
     photo = torch.full((1, 3, 64, 64), 0.5)
     spreads = torch.stack(
@@ -195,7 +210,7 @@ def test_a_trained_adapter_restores_and_validates(
     again = model()
     told = load_adapter(again.denoiser.model, path, "restore", {})
     # Alpha travels with the file, so no loader takes it for the rank.
-    assert float(json.loads(told["settings"])["alpha"] if "settings" in told else 2.0) == 2.0
+    assert (float(told["alpha"]), int(told["rank"])) == (2.0, 4)
     given = torch.randn(1, *SMALL_1_5.latent_shape(9, 32, 48))
     condition = CogVideoXCondition(torch.randn(1, 4, 1, 4, 6), embed(["x"])[0])
     trained = trainer.video.denoiser.model.eval()

@@ -47,15 +47,13 @@ def test_a_run_from_photos_to_an_adapter_that_restores(
     assert set(rows[-1]["held_out"]["gains"]) == {"resolution", "blur", "lowlight"}
     told = json.loads((runs / "photos.json").read_text())
     assert len(told["held_out"]) == 1 and len(told["training"]) == 2
-    with pytest.raises(UsageError, match="names other photos"):
+    with pytest.raises(UsageError, match="names other photos, tasks or prompts"):
         run_progressive([photos], name, runs, **{**SMOKE, "held_out": 2})  # type: ignore[arg-type]
     video = load_cogvideox(open_cogvideox(cogvideox_folder), torch.float32)
-    before = {key: value.clone() for key, value in video.denoiser.model.state_dict().items()}
     load_adapter(video.denoiser.model, written, "restore", video.provenance)
     assert any(
         "lora_B" in key and bool(value.any()) for key, value in video.denoiser.model.state_dict().items()
     )
-    assert before
     picture, plan = Clip(torch.rand(1, 3, 32, 48)), Plan(device="cpu", dtype="fp32", steps=2)
     results = [
         load(name, **adapter).restore(picture, plan=plan).result.frames
@@ -72,6 +70,8 @@ def test_scene_prompts_are_made_once_from_degraded_frames(
     kept = json.loads((runs / "prompts.json").read_text())
     assert len(kept["prompts"]) == 12
     assert all(text.endswith("Nothing moves. Static image.") for text in kept["prompts"].values())
+    with pytest.raises(UsageError, match="tasks or prompts"):
+        run_progressive([photos], str(cogvideox_folder), runs, prompts="scene", tasks=("blur",), **SMOKE)  # type: ignore[arg-type]
     first = (runs / "prompts.json").stat().st_mtime_ns
     run_progressive([photos], str(cogvideox_folder), runs, prompts="scene", until=2, **SMOKE)  # type: ignore[arg-type]
     assert (runs / "prompts.json").stat().st_mtime_ns == first
@@ -131,9 +131,15 @@ def test_what_does_not_fit_is_one_sentence(
     with pytest.raises(UsageError, match="lr must be above 0"):
         run([photos], model, runs, lr=0.0)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="no photos in"):
+    with pytest.raises(InputError, match="holds no images"):
         run([tmp_path / "empty"], model, runs)
-    assert not (runs / "checkpoint.pt").exists()
+    listed = [Photo(path, path.name) for path in sorted(photos.iterdir())]
+    build_set(listed, tmp_path / "set", SetSettings(size=(32, 48), photos_per_shard=2), workers=1)
+    with pytest.raises(UsageError, match="holds 9 frames of 48 x 32, not 17 of"):
+        run([tmp_path / "set"], model, runs, frames=17)
+    assert not runs.exists() or not (runs / "checkpoint.pt").exists()
+    # What was refused binds nobody.
+    run([photos], model, runs, tasks=("blur",), until=1)
 
 
 def test_recipes_are_what_they_say() -> None:

@@ -101,7 +101,10 @@ def named(name: str) -> Kinds:
     """
     known = {**FOUNDIR, **SINGLE, **PROGRESSIONS}
     if "+" in name:
-        return tuple(kind for part in name.split("+") for kind in named(part))
+        parts = name.split("+")
+        if not all(parts):
+            raise ValueError(f"there is a name missing beside a + in {name!r}")
+        return tuple(kind for part in parts for kind in named(part))
     if name in known:
         return known[name]
     alike = {key.lower(): kinds for key, kinds in known.items()}

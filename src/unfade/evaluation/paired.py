@@ -11,15 +11,20 @@ from unfade.evaluation.metrics.metric import Metric
 
 
 def paired(
-    groups: Sequence[str], contenders: Sequence[Contender], metrics: Sequence[Metric], rows: Sequence[Row]
+    groups: Sequence[str],
+    contenders: Sequence[Contender],
+    metrics: Sequence[Metric],
+    rows: Sequence[Row],
+    whole: str = "all",
 ) -> list[dict[str, Any]]:
     """Every further model minus the first one, by group and metric.
 
     Args:
-        groups: names; the last entry may be one that stands for all.
+        groups: names.
         contenders: peers among them are left out.
         metrics: what is compared.
         rows: of all of them; cases that one of both lacks, or with an infinite value, don't count.
+        whole: the name of a group that stands for all of them.
 
     Returns:
         For each pair: "group", "model", "against", "metric", the "mean" difference of the results with its 95 %
@@ -32,17 +37,18 @@ def paired(
     for model in models[1:]:
         for group in groups:
             for metric in metrics:
-                pairs = _pairs(rows, group, models[0], model, metric.name)
+                pairs = _pairs(rows, None if group == whole else group, models[0], model, metric.name)
                 if pairs:
                     told = {"group": group, "model": model, "against": models[0], "metric": metric.name}
                     table.append({**told, **_difference(pairs, metric.name)})
     return table
 
 
-def _pairs(rows: Sequence[Row], group: str, first: str, other: str, metric: str) -> list[tuple[Row, Row]]:
-    """(first, other) for every case of a group; a name that is no group's stands for all of them."""
-    known = {row.group for row in rows}
-    own = [row for row in rows if (row.group == group or group not in known) and metric in row.output]
+def _pairs(
+    rows: Sequence[Row], group: str | None, first: str, other: str, metric: str
+) -> list[tuple[Row, Row]]:
+    """(first, other) for every case of a group, or of all of them."""
+    own = [row for row in rows if group in (None, row.group) and metric in row.output]
     found = {(row.group, row.name): row for row in own if row.model == first}
     return [
         (found[row.group, row.name], row)

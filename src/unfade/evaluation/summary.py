@@ -55,7 +55,7 @@ def summarise(
         "undefined": _undefined(metrics, judged),
         "curves": _curves(benchmark, metrics, judged),
         "anchors": _anchors(benchmark, metrics, rows),
-        "paired": paired(_group_names(benchmark), contenders, metrics, judged),
+        "paired": paired(_group_names(benchmark), contenders, metrics, judged, ALL),
         "published": _published(benchmark, settings, limit),
     }
     return json_safe(report)

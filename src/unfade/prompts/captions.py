@@ -65,6 +65,11 @@ class KeptCaptions:
             temporary.write_text(json.dumps(row, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
         return caption
 
+    def unload(self) -> None:
+        """Lets go of the model behind it, if there is one; it comes back when it is asked again."""
+        if (unload := getattr(self.captioner, "unload", None)) is not None:
+            unload()
+
     def path(self, picture: Tensor, task: Task) -> Path:
         """The file of one caption; pictures are told apart as 8 bits show them."""
         pixels = picture.detach().cpu().mul(255).round().clamp(0, 255).byte().contiguous()

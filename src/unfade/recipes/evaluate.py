@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl
 
 from unfade.core import OutputError, UsageError
 from unfade.evaluation.benchmarks.benchmark import Benchmark
@@ -31,6 +30,8 @@ from unfade.restore.latent import LatentRestorer
 from unfade.restore.load import load, located
 
 FILM = 9
+# Settings that are no numbers even where they look like one.
+_WORDS = ("adapter", "drift_adapter", "preset", "memory", "vae_tiles")
 EXHIBITS = 2
 # What is happening, how much of it is done, how much there is.
 Progress = Callable[[str, int, int], None]
@@ -73,11 +74,13 @@ def contender(name: str, video: Mapping[str, str] | None = None) -> Contender:
             source=chosen.source,
         )  # fmt: skip
     bare, _, query = name.partition("?")
-    asked = {**(video or {}), **dict(parse_qsl(query, keep_blank_values=True))}
+    asked = {**(video or {}), **_told(query, name)}
     is_video = _is_video(name)
     if query and not is_video:
         raise UsageError(f"{bare} has no settings; leave out what follows the question mark in {name}")
-    sampling: dict[str, Any] = {key: _value(text) for key, text in asked.items() if text} if is_video else {}
+    sampling: dict[str, Any] = (
+        {key: _value(key, text) for key, text in asked.items() if text} if is_video else {}
+    )
     restorer = load(bare, **sampling)
     latent = isinstance(restorer, LatentRestorer)
     return Contender(
@@ -95,9 +98,21 @@ def _is_video(name: str) -> bool:
     return not name.startswith("peer:") and located(name.partition("?")[0])[1].is_dir()
 
 
-def _value(text: str) -> str | int | float:
-    """A setting as it was written: a whole number, a number, or a word."""
-    for kind in (int, float):
+def _told(query: str, name: str) -> dict[str, str]:
+    """The settings behind a contender's question mark.
+
+    Raises:
+        UsageError: they are not written as KEY=VALUE&KEY=VALUE.
+    """
+    pairs = [part.partition("=") for part in query.split("&")] if query else []
+    if any(not key or not equals or key == "model" for key, equals, _ in pairs):
+        raise UsageError(f"settings are written as NAME?words=uniform&guidance=1, not {name}")
+    return {key: value for key, _, value in pairs}
+
+
+def _value(name: str, text: str) -> str | int | float:
+    """A setting as it was written: a whole number, a number, or a word; what names files stays as it is."""
+    for kind in () if name in _WORDS else (int, float):
         with suppress(ValueError):
             return kind(text)
     return text
@@ -142,6 +157,8 @@ def evaluate(
     chosen = only(chosen, groups) if groups else chosen
     chosen = synthesized(chosen) if synthesize else chosen
     settings = replace(settings or Settings(), film=FILM if frames else 0)
+    if settings.steps and any("steps" in _told(model.partition("?")[2], model) for model in models):
+        raise UsageError("a model has steps of its own, and --steps is for all of them; choose one")
     resolve = partial(contender, video=settings.video)
     contenders = _distinct([resolve(model) for model in models])
     if settings.video and not any(map(_is_video, models)):

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -12,6 +13,7 @@ from unfade.training.video_run import VideoRun
 if TYPE_CHECKING:
     from accelerate import PartialState
 
+_PATIENCE = timedelta(hours=12)
 Run = TypeVar("Run", bound=VideoRun)
 
 
@@ -32,7 +34,8 @@ def launched(device: str) -> "tuple[str, PartialState]":
         raise UsageError("this machine has no cuda device that PyTorch can use; train with --device cpu")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    return device, PartialState(cpu=device == "cpu")
+    # One process captions and embeds for all, which takes longer than the ten minutes others wait by default.
+    return device, PartialState(cpu=device == "cpu", timeout=_PATIENCE)
 
 
 def changed(run: Run, changes: Mapping[str, Any], processes: int) -> Run:

@@ -14,10 +14,12 @@ from unfade.backbones.cogvideox_folder import load_cogvideox, open_cogvideox
 from unfade.backbones.prompt_embeddings import PromptEmbeddings
 from unfade.backbones.video import embeddings_of
 from unfade.conditioning.lora import Role
-from unfade.core import InputError, UsageError, subseed
+from unfade.core import ModelError, UsageError, subseed
+from unfade.degrade.framing import sides_of
 from unfade.evaluation.metrics.fidelity import ssim
 from unfade.media.atomic import atomic_output
 from unfade.media.remote import joined, read_bytes
+from unfade.prompts.captions import KeptCaptions
 from unfade.prompts.measured import MeasuredCaptioner
 from unfade.prompts.progressive import TASKS, Task
 from unfade.prompts.scene import Captioner
@@ -38,7 +40,7 @@ from unfade.training.progression import (
 from unfade.training.progressive import ProgressiveTrainer
 from unfade.training.progressive_run import ProgressiveRun
 from unfade.training.tracker import check_tracker, open_tracker
-from unfade.training.video_run import check_adapter
+from unfade.training.video_run import check_adapter, check_run
 from unfade.version import __version__
 
 PHOTOS, PROMPTS = "photos.json", "prompts.json"
@@ -101,6 +103,7 @@ def run_progressive(
         raise UsageError(f"prompts are uniform or scene, not {prompts!r}")
     _, path = located(model)
     opened = open_cogvideox(path)
+    check_run(run, opened.config, processes.num_processes)
     embeddings = embeddings_of(opened, cache)
     with processes.main_process_first():
         training, apart = _sequences(sources, tasks, prompts, captioner, run, held_out, folder)
@@ -138,7 +141,7 @@ def _kept(
     """Prompts' embeddings on the host, from disk.
 
     Raises:
-        InputError: they are not as wide as the transformer wants them.
+        ModelError: they are not as wide as the transformer wants them.
     """
 
     def embed(prompts: Sequence[str]) -> list[torch.Tensor]:
@@ -146,7 +149,7 @@ def _kept(
 
     width = embed([""])[0].shape[2]
     if width != config.transformer["text_embed_dim"]:
-        raise InputError(
+        raise ModelError(
             f"{embeddings.folder} has a text encoder of another model than its transformer; get it again"
         )
     return embed
@@ -164,10 +167,13 @@ def _sequences(
     """(to learn from, held out); no photo is in both, and a run that goes on has what it began with."""
     if unknown := [task for task in tasks if task not in TASKS]:
         raise UsageError(f"unknown task {unknown[0]!r}; there is {', '.join(TASKS)}")
+    looks = captioner or MeasuredCaptioner()
+    asked = {"tasks": list(tasks), "prompts": prompts}
     if len(sources) == 1 and _is_set(sources[0]):
         made = ProgressionSet(sources[0], prompts, tasks)
+        _check_set(made, run)
         names = [row["photo"] for row in made.rows]
-        apart = _apart(sorted(set(names)), held_out, run.seed, folder)
+        apart = _apart(sorted(set(names)), held_out, run.seed, folder, asked)
         chosen = [
             [index for index, name in enumerate(names) if (name in apart) == out] for out in (False, True)
         ]
@@ -176,11 +182,9 @@ def _sequences(
         {path for source in sources for path in photos_in(Path(source), recursive=True)[0]},
         key=str,
     )
-    if not paths:
-        raise InputError(
-            f"there are no photos in {', '.join(map(str, sources))}; name a folder that has some"
-        )
-    apart = _apart([str(path) for path in paths], held_out, run.seed, folder)
+    if prompts == "scene":
+        asked["captioner"] = looks.identity
+    apart = _apart([str(path) for path in paths], held_out, run.seed, folder, asked)
     parts = [
         ProgressionSequences(
             PhotoFiles([path for path in paths if (str(path) in apart) == out]), tuple(tasks)
@@ -188,11 +192,26 @@ def _sequences(
         for out in (False, True)
     ]
     if prompts == "scene":
-        names = PROMPTS, f"held-out-{PROMPTS}"
-        parts = [
-            _described(part, folder / name, captioner, run) for part, name in zip(parts, names, strict=True)
-        ]
+        kept = PROMPTS, f"held-out-{PROMPTS}"
+        parts = [_described(part, folder / name, looks, run) for part, name in zip(parts, kept, strict=True)]
+        if isinstance(looks, KeptCaptions):
+            looks.unload()
     return parts[0], parts[1]
+
+
+def _check_set(made: ProgressionSet, run: ProgressiveRun) -> None:
+    """Whether a built set has what a run draws from it.
+
+    Raises:
+        UsageError: its frames are too few, too many or too small.
+    """
+    for _, size in run.stages:
+        height, width = sides_of(size)
+        if run.frames != made.num_frames or height > made.size[0] or width > made.size[1]:
+            raise UsageError(
+                f"{made.address} holds {made.num_frames} frames of {made.size[1]} x {made.size[0]}, not "
+                f"{run.frames} of {width} x {height}; change --stages or --frames, or train from the photos"
+            )
 
 
 def _is_set(source: str | Path) -> bool:
@@ -203,23 +222,26 @@ def _is_set(source: str | Path) -> bool:
     return True
 
 
-def _apart(names: Sequence[str], held_out: int, seed: int, folder: Path) -> frozenset[str]:
-    """The photos to validate on; written down, and compared where the run goes on.
+def _apart(
+    names: Sequence[str], held_out: int, seed: int, folder: Path, asked: dict[str, Any]
+) -> frozenset[str]:
+    """The photos to validate on; written down with what else was asked, and compared where the run goes on.
 
     Raises:
-        UsageError: too few photos are left, or the run began with others.
+        UsageError: too few photos are left, or the run began with others, other tasks or other prompts.
     """
     if len(names) <= held_out:
         raise UsageError(
             f"{len(names)} photos are too few to keep {held_out} of them apart; give more, or fewer --held-out"
         )
     apart = random.Random(subseed(seed, "held out")).sample(list(names), held_out)
-    told = {"held_out": sorted(apart), "training": sorted(set(names) - set(apart))}
+    told = {**asked, "held_out": sorted(apart), "training": sorted(set(names) - set(apart))}
     path = folder / PHOTOS
-    if path.exists():
+    if path.exists() and (folder / "checkpoint.pt").exists():
         if json.loads(path.read_text(encoding="utf-8")) != told:
             raise UsageError(
-                f"{path} names other photos than those given now; give the same ones, or choose another --runs"
+                f"{path} names other photos, tasks or prompts than those given now; give the same ones, or choose "
+                "another --runs"
             )
     else:
         with atomic_output(path) as temporary:
@@ -228,14 +250,21 @@ def _apart(names: Sequence[str], held_out: int, seed: int, folder: Path) -> froz
 
 
 def _described(
-    sequences: ProgressionSequences, path: Path, captioner: Captioner | None, run: ProgressiveRun
+    sequences: ProgressionSequences, path: Path, captioner: Captioner, run: ProgressiveRun
 ) -> ProgressionSequences:
     """The same with a prompt of each clip's own, made once and kept in a file of the run."""
-    looks = captioner or MeasuredCaptioner()
+    size = run.stages[-1][1]
+    made_of = {
+        "captioner": captioner.identity,
+        "size": list(sides_of(size)),
+        "seed": run.seed,
+        "photos": [str(photo) for photo in getattr(sequences.photos, "paths", ())],
+        "tasks": list(sequences.tasks),
+    }
     kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    if kept.get("captioner") != looks.identity:
-        found = scene_prompts(sequences, run.stages[-1][1], looks, run.seed)
-        kept = {"captioner": looks.identity, "prompts": {name: chosen.text for name, chosen in found.items()}}
+    if kept.get("made_of") != made_of:
+        found = scene_prompts(sequences, size, captioner, run.seed)
+        kept = {"made_of": made_of, "prompts": {name: chosen.text for name, chosen in found.items()}}
         with atomic_output(path) as temporary:
             temporary.write_text(json.dumps(kept, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     return replace(sequences, prompts=kept["prompts"])

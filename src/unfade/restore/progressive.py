@@ -1,7 +1,7 @@
 """How Progressive restoration samples: the settings, and the prompt it chooses where the user gives none."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Literal, Self, get_args
 
 from torch import Tensor
@@ -62,8 +62,8 @@ class ProgressiveSettings:
     samples: int = 1
 
     def __post_init__(self) -> None:
+        check_settings(self, large=get_args(Large), words=get_args(Words), sampler=get_args(Sampler))
         VSchedule(self.steps, self.sampler)
-        check_settings(self, large=get_args(Large), words=get_args(Words))
 
     @property
     def drift(self) -> str:
@@ -123,6 +123,9 @@ class ProgressiveSettings:
         return {"sampler": self.sampler}
 
 
+_NAMES = frozenset(field.name for field in fields(ProgressiveSettings))
+
+
 def progressive_settings(
     config: CogVideoXConfig, preset: str = "paper", changes: Mapping[str, Any] | None = None
 ) -> ProgressiveSettings:
@@ -139,4 +142,4 @@ def progressive_settings(
     if preset != "paper":
         raise UsageError(f"CogVideoX has no preset called {preset!r}; there is paper")
     frames = {"frames": config.only[0]} if config.only else {}
-    return changed_settings(ProgressiveSettings, {**frames, **dict(changes or {})}, "CogVideoX")
+    return changed_settings(ProgressiveSettings, _NAMES, {**frames, **dict(changes or {})}, "CogVideoX")

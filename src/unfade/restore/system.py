@@ -1,7 +1,7 @@
 """What a published system decides of a restoration in latents; the engine carries it out on any video model."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 from torch import Tensor
@@ -81,22 +81,24 @@ class LatentSettings(Protocol):
 Settings = TypeVar("Settings", bound=LatentSettings)
 
 
-def changed_settings(make: Callable[..., Settings], changes: Mapping[str, Any], family: str) -> Settings:
+def changed_settings(
+    make: Callable[..., Settings], known: Collection[str], changes: Mapping[str, Any], family: str
+) -> Settings:
     """Settings with some of them changed by name.
 
     Args:
         make: makes them from what is changed.
+        known: the names there are.
         changes: by name.
         family: of the model, for the user.
 
     Raises:
         UsageError: a name is unknown, or a value out of range.
     """
+    if unknown := [name for name in changes if name not in known]:
+        raise UsageError(f"{family} has no use for {unknown[0]}; leave it out")
     try:
         return make(**changes)
-    except TypeError as error:
-        name = str(error).rsplit(" ", 1)[-1].strip("'")
-        raise UsageError(f"{family} has no use for {name}; leave it out") from error
     except ValueError as error:
         raise UsageError(str(error)) from error
 
@@ -111,6 +113,12 @@ def check_settings(settings: LatentSettings, **legal: tuple[str, ...]) -> None:
     Raises:
         ValueError: a value is out of range.
     """
+    for name in ("frames", "steps", "samples"):
+        if not isinstance(getattr(settings, name), int):
+            raise ValueError(f"{name} must be a whole number, not {getattr(settings, name)!r}")
+    for name in ("guidance", "guidance_end"):
+        if not isinstance(getattr(settings, name), (int, float)):
+            raise ValueError(f"{name} must be a number, not {getattr(settings, name)!r}")
     if settings.frames < 2:
         raise ValueError(f"frames must be at least 2, not {settings.frames}")
     if not 1 <= settings.guidance < math.inf:

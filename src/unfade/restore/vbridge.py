@@ -1,7 +1,7 @@
 """How V-Bridge samples: the published settings by name, and changes to them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any, ClassVar, Literal, Self, get_args
 
@@ -54,8 +54,8 @@ class VBridgeSettings:
     samples: int = 1
 
     def __post_init__(self) -> None:
-        FlowSchedule(self.steps, self.shift)
         check_settings(self, large=get_args(Large), drift=get_args(Drift))
+        FlowSchedule(self.steps, self.shift)
 
     @property
     def evaluations(self) -> int:
@@ -86,6 +86,7 @@ class VBridgeSettings:
 
 PAPER = VBridgeSettings()
 RELEASE = VBridgeSettings(guidance=6.0, guidance_end=0.85)
+_NAMES = frozenset(field.name for field in fields(VBridgeSettings))
 PRESETS: dict[str, VBridgeSettings] = {"paper": PAPER, "release": RELEASE}
 
 
@@ -97,4 +98,4 @@ def vbridge_settings(preset: str = "paper", changes: Mapping[str, Any] | None = 
     """
     if preset not in PRESETS:
         raise UsageError(f"no preset is called {preset!r}; there is {', '.join(PRESETS)}")
-    return changed_settings(partial(replace, PRESETS[preset]), dict(changes or {}), "Wan")
+    return changed_settings(partial(replace, PRESETS[preset]), _NAMES, dict(changes or {}), "Wan")

@@ -89,20 +89,19 @@ class LatentStore:
     def path(self, index: int, size: int | Size, crop: int) -> Path:
         """The file of one crop."""
         name, identity = self.sequences.names[index], self.sequences.identity(index)
-        parts = (name, identity, size, crop, self.seed, self.frames, self._identity)
+        parts = (name, identity, size, crop, self.seed, self.frames, self._identity, "fp32")
         return self.folder / f"{hashlib.sha256(json.dumps(parts).encode()).hexdigest()}.safetensors"
 
     def _encode(self, index: int, size: int | Size, crop: int) -> Tensor:
         dice = generator(self.seed, "crop", self.sequences.names[index], name_of(size), crop)
         clip = self.sequences.draw(index, size, self.frames, dice)
+        # A training step computes in bf16; what is kept must not depend on that.
+        with torch.autocast(clip.device.type, enabled=False), torch.autocast("cuda", enabled=False):
+            made = self.encode(clip.transpose(0, 1)[None], dice)[0]
         self.encoded += 1
         self.enlarged += self.sequences.enlarged(index, size)
         # Cloned, since what is made under inference mode can't take part in training.
-        return (
-            self.encode(clip.transpose(0, 1)[None], dice)[0]
-            .cpu()
-            .clone(memory_format=torch.contiguous_format)
-        )
+        return made.cpu().clone(memory_format=torch.contiguous_format)
 
 
 def vae_fingerprint(vae: Any) -> str:

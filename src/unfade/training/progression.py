@@ -15,7 +15,7 @@ from torch import Tensor
 from unfade.core import InputError
 from unfade.core import generator as dice_of
 from unfade.degrade import Strength
-from unfade.degrade.framing import Size, framed, sides_of, turned
+from unfade.degrade.framing import Size, framed, name_of, sides_of, turned
 from unfade.degrade.progression import STRENGTHS, Progression
 from unfade.media.images import read_image
 from unfade.media.png import picture_of
@@ -68,6 +68,21 @@ class PhotoFiles:
             InputError: the file can't be read.
         """
         return read_image(self.paths[index]).frames[0].mul(255).round().byte()
+
+    def identity(self, index: int) -> str:
+        """What tells a photo from any other: its file's path, size and time.
+
+        Raises:
+            InputError: the file is gone.
+        """
+        path = self.paths[index]
+        try:
+            found = path.stat()
+        except OSError as error:
+            raise InputError(
+                f"{path} can't be found any more; bring it back and go on by the same command"
+            ) from error
+        return f"{path.resolve()} {found.st_size} {found.st_mtime_ns}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +139,12 @@ class ProgressionSequences:
         return self.photos[index // (len(self.tasks) * len(self.strengths))]
 
     def identity(self, index: int) -> str:
+        told = f"{self.task(index)} {self.strength(index)} {self.centred}"
+        if isinstance(self.photos, PhotoFiles):
+            return f"{self.photos.identity(index // (len(self.tasks) * len(self.strengths)))} {told}"
         photo = self.photo(index).contiguous()
         digest = hashlib.sha256(f"{tuple(photo.shape)}".encode() + photo.numpy().tobytes())
-        return f"{digest.hexdigest()} {self.task(index)} {self.strength(index)} {self.centred}"
+        return f"{digest.hexdigest()} {told}"
 
     def enlarged(self, index: int, size: int | Size) -> bool:
         height, width = sides_of(size)
@@ -156,7 +174,7 @@ class ProgressionSequences:
 def scene_prompts(
     sequences: ProgressionSequences, size: int | Size, captioner: Captioner, seed: int = 0
 ) -> dict[str, ChosenPrompt]:
-    """A scene-adaptive prompt for each sequence, from the degraded frame of one draw of it.
+    """A scene-adaptive prompt for each sequence, from the degraded frame of its first draw in training.
 
     Args:
         sequences: whose names the prompts go by; give the texts to `ProgressionSequences.prompts`.
@@ -166,7 +184,8 @@ def scene_prompts(
     """
     chosen: dict[str, ChosenPrompt] = {}
     for index, name in enumerate(sequences.names):
-        first = sequences.draw(index, size, 2, dice_of(seed, "caption", name))[0]
+        # The dice of the first latents that are kept of it.
+        first = sequences.draw(index, size, 2, dice_of(seed, "crop", name, name_of(size), 0))[0]
         chosen[name] = scene_prompt(first, sequences.task(index), captioner)
     return chosen
 

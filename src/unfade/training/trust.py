@@ -11,7 +11,7 @@ from torch import Tensor
 
 from unfade.backbones.tiny import SIZE_MULTIPLE, Tiny, thumbnail_of
 from unfade.backbones.trust import Trust, evidence_of
-from unfade.core import subseed
+from unfade.core import UsageError, subseed
 from unfade.degrade import FOUNDIR, SINGLE, draw_composition
 from unfade.degrade.composition import Kinds
 from unfade.training.photos import Photos
@@ -166,12 +166,20 @@ def fit_trust(answers: Answers, run: TrustRun) -> Trust:
     Photos that are followed too far pay a price for each share of the way, in proportion to what they gain. It is
     raised for a kind as long as more than `run.turning` of its watched photos turn down, and lowered where fewer do.
 
+    Raises:
+        UsageError: all answers are of photos that are watched, or none is.
+
     Source: Lagrange multipliers learnt on data apart from what the model learns from (Cotter et al. 2018, arXiv
         1807.00028).
     """
     torch.manual_seed(subseed(run.seed, "trust weights") % 2**32)
     watches = answers.photo % run.watched == 0
     learning, watched = answers[~watches], answers[watches]
+    if not len(learning.kind) or not len(watched.kind):
+        raise UsageError(
+            f"trust is fitted to some photos and watched on each {run.watched}th of them; give more photos"
+        )
+    batch = min(run.batch, len(learning.kind))
     trust = Trust()
     trust.mean.copy_(learning.seen.mean(0))  # type: ignore[operator]
     trust.scale.copy_(learning.seen.std(0).clamp_min(1e-3))  # type: ignore[operator]
@@ -179,12 +187,12 @@ def fit_trust(answers: Answers, run: TrustRun) -> Trust:
     most = _most(learning.kind, best, run)
     prices = most.clamp_max(3.0)
     optimizer = torch.optim.AdamW(trust.parameters(), run.lr, weight_decay=run.weight_decay)
-    steps = run.rounds * (len(learning.kind) // run.batch)
+    steps = run.rounds * (len(learning.kind) // batch)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps))
     dice = torch.Generator().manual_seed(subseed(run.seed, "order"))
     for turn in range(run.rounds):
-        for chosen in torch.randperm(len(learning.kind), generator=dice).split(run.batch):
-            if len(chosen) < run.batch:
+        for chosen in torch.randperm(len(learning.kind), generator=dice).split(batch):
+            if len(chosen) < batch:
                 continue
             part = learning[chosen]
             share = trust(part.seen)

@@ -1,7 +1,6 @@
 """A training run of a video model as data: what is drawn when, at what rate and size."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -161,20 +160,17 @@ def check_adapter(run: VideoRun, role: Role, start: Path | None) -> None:
         )
 
 
-def check_run(run: VideoRun, config: VideoConfig, names: Sequence[str], processes: int) -> None:
-    """Whether a run fits its model, its data and the machine.
+def check_run(run: VideoRun, config: VideoConfig, processes: int) -> None:
+    """Whether a run fits its model and the machine.
 
     Args:
         run: the run.
         config: of the model.
-        names: of the sequences to learn from.
         processes: how many there are.
 
     Raises:
         UsageError: it doesn't.
     """
-    if not names:
-        raise UsageError("there is nothing to learn from; give pairs or photos")
     try:
         for _, size in run.stages:
             config.latent_shape(run.frames, *sides_of(size))

@@ -100,7 +100,9 @@ class VideoTrainer(ABC, Generic[Run, Model]):
         self.accelerator = accelerated(device)
         self.device = self.accelerator.device
         self.log = RunLog(folder, self.leads, tracker)
-        check_run(run, video.config, sequences.names, self.accelerator.num_processes)
+        if not len(sequences):
+            raise UsageError("there is nothing to learn from; give pairs or photos")
+        check_run(run, video.config, self.accelerator.num_processes)
         bare = video.denoiser.model
         if run.lora is None:
             bare.float().requires_grad_(True)  # type: ignore[call-arg]
