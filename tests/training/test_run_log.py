@@ -75,3 +75,21 @@ def test_tensorboard_is_told_everything(tmp_path: Path) -> None:
     assert told.Scalars("loss")[0].step == told.Images("held_out")[0].step == 3
     text = told.Tensors("run/text_summary")[0].tensor_proto.string_val[0].decode()
     assert json.loads(text.strip("`\n")) == {"lr": 0.5, "stages": [[1, 32]]}
+
+
+def test_wandb_gets_figures_and_pictures_in_the_runs_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The real one, offline, where it is installed."""
+    # What another test put in its place is no wandb.
+    monkeypatch.delitem(__import__("sys").modules, "wandb", raising=False)
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.chdir(tmp_path)
+    tracker = open_tracker("wandb", tmp_path / "run", {"lr": 1e-4, "lora": None, "stages": ((1, (32, 48)),)})
+    assert tracker is not None
+    tracker.log({"loss": 1.0}, 1)
+    tracker.picture("pictures", Clip(torch.rand(1, 3, 8, 12)), 1)
+    tracker.close()
+    assert list((tmp_path / "run" / "wandb").glob("offline-run-*")) and not (tmp_path / "wandb").exists()

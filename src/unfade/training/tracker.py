@@ -94,7 +94,10 @@ class _Hosted:
         from importlib import import_module
 
         self._module = import_module(kind)
-        self._module.init(project="unfade", name=folder.resolve().name, config=dict(config))
+        # wandb would write into the folder it is started in.
+        place = {"dir": str(folder)} if kind == "wandb" else {}
+        folder.mkdir(parents=True, exist_ok=True)
+        self._module.init(project="unfade", name=folder.resolve().name, config=dict(config), **place)
 
     def log(self, figures: Mapping[str, float], step: int) -> None:
         self._module.log(dict(figures), step=step)
