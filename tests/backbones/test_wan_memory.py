@@ -10,12 +10,13 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.profiler import ProfilerActivity, profile
 
+from unfade.backbones.footprint import Footprint
 from unfade.backbones.free_memory import free_bytes, usable
 from unfade.backbones.live_bytes import peak_of
 from unfade.backbones.wan import Wan, build_wan
 from unfade.backbones.wan_config import SMALL, TI2V_5B, WanConfig
 from unfade.backbones.wan_denoiser import WanCondition
-from unfade.backbones.wan_footprint import Footprint, footprint_of
+from unfade.backbones.wan_footprint import footprint_of
 from unfade.backbones.wan_memory import (
     MemoryPlan,
     choose_memory_plan,

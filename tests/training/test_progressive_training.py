@@ -65,11 +65,6 @@ def sequences(examples: Path) -> ProgressionSequences:
     return ProgressionSequences(Few(load_photos([examples]), 1))
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("latents")
-
-
 def learnt(trainer: ProgressiveTrainer) -> dict[str, torch.Tensor]:
     return {
         name: value.detach().clone()

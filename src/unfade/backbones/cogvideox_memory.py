@@ -5,13 +5,12 @@ from functools import lru_cache
 from typing import Literal
 
 import torch
-from torch import nn
 
 from unfade.backbones.cogvideox import build_cogvideox
 from unfade.backbones.cogvideox_config import CogVideoXConfig
 from unfade.backbones.cogvideox_denoiser import CogVideoXCondition
+from unfade.backbones.footprint import TILES, Footprint, bytes_of
 from unfade.backbones.live_bytes import peak_and_flops, peak_of
-from unfade.backbones.wan_footprint import TILES, Footprint
 from unfade.backbones.wan_memory import MemoryPlan, Weights, plans_of
 
 
@@ -60,8 +59,8 @@ def _footprint(
     lean = CogVideoXConfig({**config.transformer, "num_layers": 1}, config.vae, config.scheduler)
     model = build_cogvideox(lean, "meta", dtype, vae_dtype)
     vae, transformer = model.vae, model.denoiser.model
-    block = _bytes(transformer.transformer_blocks[0])
-    around = _bytes(transformer) - block
+    block = bytes_of(transformer.transformer_blocks[0])
+    around = bytes_of(transformer) - block
     latents = torch.empty(1, channels, config.clip_latents(frames), rows, columns, device="meta")
     seen = torch.empty(1, *window, device="meta")
     text = torch.empty(
@@ -76,7 +75,7 @@ def _footprint(
     whole = around + layers * block
     return Footprint(
         transformer=whole,
-        vae=_bytes(vae.model),
+        vae=bytes_of(vae.model),
         block=block,
         around=around,
         fp8=whole,
@@ -118,7 +117,3 @@ def choose_cogvideox_plan(
     if wanted != "auto":
         plans = [plan for plan in plans if plan.weights == wanted] or plans
     return next((plan for plan in plans if plan.fits), None) or min(plans, key=lambda plan: plan.peak)
-
-
-def _bytes(module: nn.Module) -> int:
-    return sum(one.numel() * one.itemsize for one in (*module.parameters(), *module.buffers()))

@@ -1,13 +1,13 @@
 """What a Wan model needs for one size: bytes and arithmetic of each phase, from its configuration alone."""
 
 import json
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
+from unfade.backbones.footprint import TILES, Footprint, bytes_of
 from unfade.backbones.live_bytes import peak_and_flops, peak_of
 from unfade.backbones.wan import build_wan
 from unfade.backbones.wan_config import WanConfig
@@ -17,41 +17,8 @@ from unfade.backbones.wan_vae_tiles import tile_grid, tiles_decoded
 if TYPE_CHECKING:
     from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 
-TILES = (1024, 512, 256)
 # Only matrices inside the blocks are stored in fp8; small layers around them decide too much.
 FP8_SKIPPED = ("patch_embedding", "condition_embedder", "norm", "^proj_out$", "lora")
-
-
-@dataclass(frozen=True, slots=True)
-class Footprint:
-    """Bytes and floating point operations for one clip on one canvas.
-
-    Attributes:
-        transformer, vae: weights in their precisions.
-        block, around: of the transformer's weights, one block and everything outside the blocks.
-        fp8: the transformer's weights with its blocks' matrices in 8 bits.
-        encode, denoise, decode: the most that is alive besides weights while one frame is encoded, while the
-            transformer is evaluated once, while the clip is decoded chunk by chunk.
-        decode_tiled: the same for decoding in tiles, by their side in pixels.
-        remembered: keys and values of the prompts, held while sampling.
-        encode_flops, forward_flops, decode_flops: of one frame, one evaluation, the clip.
-        tile_flops: of decoding in tiles, by their side.
-    """
-
-    transformer: int
-    vae: int
-    block: int
-    around: int
-    fp8: int
-    encode: int
-    denoise: int
-    decode: int
-    decode_tiled: dict[int, int]
-    remembered: int
-    encode_flops: float
-    forward_flops: float
-    decode_flops: float
-    tile_flops: dict[int, float]
 
 
 def footprint_of(
@@ -103,8 +70,8 @@ def _footprint(
     lean = WanConfig({**config.transformer, "num_layers": 1}, config.vae, config.scheduler)
     wan = build_wan(lean, "meta", dtype, vae_dtype)
     model, vae = wan.denoiser.model, wan.vae
-    block = _bytes(model.blocks[0])
-    around = _bytes(model) - block
+    block = bytes_of(model.blocks[0])
+    around = bytes_of(model) - block
     image = torch.empty(1, 3, 1, height, width, device="meta")
     latents = torch.empty(1, *shape, device="meta")
     text = torch.empty(1, text_tokens, config.transformer["text_dim"], device="meta", dtype=dtype)
@@ -117,7 +84,7 @@ def _footprint(
     tiled, tile_flops = _tiled(wan.vae.model, latents, vae_dtype, decode, decode_flops)
     return Footprint(
         transformer=around + layers * block,
-        vae=_bytes(vae.model),
+        vae=bytes_of(vae.model),
         block=block,
         around=around,
         fp8=around + layers * block - layers * _saved_by_fp8(model),
@@ -165,10 +132,6 @@ def _tiled(
 
 def _outer(line: Any) -> int:
     return sum(tile.outer_stop - tile.outer_start for tile in line)
-
-
-def _bytes(module: nn.Module) -> int:
-    return sum(one.numel() * one.itemsize for one in (*module.parameters(), *module.buffers()))
 
 
 def _saved_by_fp8(model: "WanTransformer3DModel") -> int:

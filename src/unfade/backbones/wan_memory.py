@@ -5,9 +5,10 @@ from typing import Literal, get_args
 
 import torch
 
+from unfade.backbones.footprint import TILES, Footprint
 from unfade.backbones.free_memory import usable
 from unfade.backbones.wan_config import WanConfig
-from unfade.backbones.wan_footprint import TILES, Footprint, footprint_of
+from unfade.backbones.wan_footprint import footprint_of
 
 Weights = Literal["resident", "offload", "group", "fp8"]
 VaeTiles = Literal["auto", "on", "off"]

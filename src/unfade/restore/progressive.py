@@ -13,7 +13,7 @@ from unfade.diffusion.sizes import Fit, bounded_fit, padded_fit
 from unfade.diffusion.v_schedule import Sampler, VSchedule
 from unfade.prompts.measured import MeasuredCaptioner, measure
 from unfade.prompts.scene import own_prompt, plain_prompt, scene_prompt
-from unfade.restore.system import changed_settings, check_settings, evaluations_of
+from unfade.restore.system import with_changes, check_settings, evaluations_of
 
 Large = Literal["resize", "tile", "whole"]
 Words = Literal["scene", "uniform"]
@@ -142,4 +142,4 @@ def progressive_settings(
     if preset != "paper":
         raise UsageError(f"CogVideoX has no preset called {preset!r}; there is paper")
     frames = {"frames": config.only[0]} if config.only else {}
-    return changed_settings(ProgressiveSettings, _NAMES, {**frames, **dict(changes or {})}, "CogVideoX")
+    return with_changes(ProgressiveSettings, _NAMES, {**frames, **dict(changes or {})}, "CogVideoX")

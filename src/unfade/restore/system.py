@@ -81,7 +81,7 @@ class LatentSettings(Protocol):
 Settings = TypeVar("Settings", bound=LatentSettings)
 
 
-def changed_settings(
+def with_changes(
     make: Callable[..., Settings], known: Collection[str], changes: Mapping[str, Any], family: str
 ) -> Settings:
     """Settings with some of them changed by name.

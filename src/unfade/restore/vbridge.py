@@ -12,7 +12,7 @@ from unfade.core import Plan, UsageError
 from unfade.diffusion.flow import FlowSchedule
 from unfade.diffusion.sizes import AREA, Fit, padded_fit, published_fit
 from unfade.prompts.vbridge import NEGATIVE_PROMPT, vbridge_prompt
-from unfade.restore.system import changed_settings, check_settings, evaluations_of
+from unfade.restore.system import with_changes, check_settings, evaluations_of
 
 Large = Literal["resize", "tile", "whole"]
 Drift = Literal["always", "gated", "never"]
@@ -98,4 +98,4 @@ def vbridge_settings(preset: str = "paper", changes: Mapping[str, Any] | None = 
     """
     if preset not in PRESETS:
         raise UsageError(f"no preset is called {preset!r}; there is {', '.join(PRESETS)}")
-    return changed_settings(partial(replace, PRESETS[preset]), _NAMES, dict(changes or {}), "Wan")
+    return with_changes(partial(replace, PRESETS[preset]), _NAMES, dict(changes or {}), "Wan")

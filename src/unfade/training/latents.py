@@ -95,9 +95,7 @@ class LatentStore:
     def _encode(self, index: int, size: int | Size, crop: int) -> Tensor:
         dice = generator(self.seed, "crop", self.sequences.names[index], name_of(size), crop)
         clip = self.sequences.draw(index, size, self.frames, dice)
-        # A training step computes in bf16; what is kept must not depend on that.
-        with torch.autocast(clip.device.type, enabled=False), torch.autocast("cuda", enabled=False):
-            made = self.encode(clip.transpose(0, 1)[None], dice)[0]
+        made = self.encode(clip.transpose(0, 1)[None], dice)[0]
         self.encoded += 1
         self.enlarged += self.sequences.enlarged(index, size)
         # Cloned, since what is made under inference mode can't take part in training.

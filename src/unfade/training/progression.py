@@ -7,7 +7,7 @@ import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -29,7 +29,6 @@ MANIFEST = "manifest.json"
 SHARDS = "shards"
 
 
-@runtime_checkable
 class Prompted(Sequences, Protocol):
     """Training sequences with a prompt for each."""
 

@@ -16,7 +16,6 @@ from unfade.diffusion.v_schedule import VSchedule, sample_v
 from unfade.training.latents import LatentStore, vae_fingerprint
 from unfade.training.progression import Prompted
 from unfade.training.progressive_run import ProgressiveRun
-from unfade.training.sequences import Sequences
 from unfade.training.tracker import Tracker
 from unfade.training.v_objective import v_loss
 from unfade.training.video_trainer import VideoTrainer
@@ -26,12 +25,11 @@ from unfade.training.video_validation import Measure, decoded, validate
 Embeddings = Callable[[Sequence[str]], Sequence[Tensor]]
 
 
-class ProgressiveTrainer(VideoTrainer[ProgressiveRun, CogVideoX]):
+class ProgressiveTrainer(VideoTrainer[ProgressiveRun, CogVideoX, Prompted]):
     """Owns the state of a run on CogVideoX, which sees the photo beside the clip.
 
     Attributes:
         embed: gives prompts' embeddings.
-        prompts: where training sequences have theirs from.
         measures: figures that validation gives besides PSNR.
     """
 
@@ -67,7 +65,6 @@ class ProgressiveTrainer(VideoTrainer[ProgressiveRun, CogVideoX]):
             run, video, sequences, folder, held_out, tracker, device=device, role=role, start=start
         )
         self.embed = embed
-        self.prompts = sequences
         self.measures = measures
         self._signal = VSchedule(config=video.config.scheduler).signal()
         self.store = LatentStore(
@@ -103,18 +100,20 @@ class ProgressiveTrainer(VideoTrainer[ProgressiveRun, CogVideoX]):
             ]
         ).to(self.device)
         times = run.times(self.step)[list(slots)]
-        prompts = ["" if bare[slot] else self.prompts.prompt(chosen[slot]) for slot in slots]
-        return v_loss(
-            self.model,
-            clean,
-            noise,
-            times.to(self.device),
-            self._signal[times].to(self.device),
-            self._condition(image, prompts),
-            run.later,
-        )
+        prompts = ["" if bare[slot] else self.sequences.prompt(chosen[slot]) for slot in slots]
+        condition = self._condition(image, prompts)
+        with self.arithmetic():
+            return v_loss(
+                self.model,
+                clean,
+                noise,
+                times.to(self.device),
+                self._signal[times].to(self.device),
+                condition,
+                run.later,
+            )
 
-    def judged(self, held_out: Sequences, size: int | Size) -> tuple[dict[str, Any], Clip]:
+    def judged(self, held_out: Prompted, size: int | Size) -> tuple[dict[str, Any], Clip]:
         """Figures without guidance by DDIM; crop, draw and noise of each depend on the seed, its name and the size."""
         run, video = self.plan, self.video
         shape = video.config.latent_shape(run.frames, *sides_of(size))
@@ -125,7 +124,7 @@ class ProgressiveTrainer(VideoTrainer[ProgressiveRun, CogVideoX]):
                 return video.denoiser(x, t, condition)
 
         def walked(index: int, name: str, clip: Tensor) -> tuple[Tensor, Tensor]:
-            prompt = held_out.prompt(index) if isinstance(held_out, Prompted) else ""
+            prompt = held_out.prompt(index)
             condition = self._condition(video.vae.encode_image(clip[:1]), [prompt])
             noise = torch.randn(1, *shape, generator=generator(run.seed, "validate", name)).to(self.device)
             made = video.finished(sample_v(denoiser, noise, condition, schedule), condition)

@@ -24,7 +24,7 @@ from unfade.training.video_validation import Measure, decoded, validate
 __all__ = ["VBridgeRun", "VBridgeTrainer"]
 
 
-class VBridgeTrainer(VideoTrainer[VBridgeRun, Wan]):
+class VBridgeTrainer(VideoTrainer[VBridgeRun, Wan, Sequences]):
     """Owns the state of a run on Wan, whose first latent is the photo itself.
 
     Attributes:
@@ -90,15 +90,16 @@ class VBridgeTrainer(VideoTrainer[VBridgeRun, Wan]):
             ]
         )
         bare = run.without_text(self.step)
-        return flow_loss(
-            self.model,
-            latents.to(self.device),
-            noise.to(self.device),
-            run.levels(self.step)[list(slots)].to(self.device),
-            self.texts[[int(bare[slot]) for slot in slots]],
-            self.video.config.transformer["patch_size"],
-            run.first_latent_loss,
-        )
+        with self.arithmetic():
+            return flow_loss(
+                self.model,
+                latents.to(self.device),
+                noise.to(self.device),
+                run.levels(self.step)[list(slots)].to(self.device),
+                self.texts[[int(bare[slot]) for slot in slots]],
+                self.video.config.transformer["patch_size"],
+                run.first_latent_loss,
+            )
 
     def judged(self, held_out: Sequences, size: int | Size) -> tuple[dict[str, Any], Clip]:
         """Figures without guidance; crop and noise of each sequence depend on the seed, its name and the size."""

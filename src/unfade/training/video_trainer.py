@@ -40,9 +40,10 @@ from unfade.training.video_run import VideoRun, check_adapter, check_run
 Report = Callable[[dict[str, Any]], None]
 Run = TypeVar("Run", bound=VideoRun)
 Model = TypeVar("Model", Wan, CogVideoX)
+Data = TypeVar("Data", bound=Sequences)
 
 
-class VideoTrainer(ABC, Generic[Run, Model]):
+class VideoTrainer(ABC, Generic[Run, Model, Data]):
     """Owns the state of a run; `run()` goes on from wherever it stands.
 
     Everything random is a function of seed, step and sample, so a resumed run repeats nothing and leaves nothing out,
@@ -62,9 +63,9 @@ class VideoTrainer(ABC, Generic[Run, Model]):
         self,
         run: Run,
         video: Model,
-        sequences: Sequences,
+        sequences: Data,
         folder: Path,
-        held_out: Sequences | None = None,
+        held_out: Data | None = None,
         tracker: Tracker | None = None,
         *,
         device: str = "cpu",
@@ -128,7 +129,7 @@ class VideoTrainer(ABC, Generic[Run, Model]):
 
     @abstractmethod
     def loss(self, chosen: list[int], slots: range, size: int | Size, epoch: int) -> Tensor:
-        """What is minimised, a scalar.
+        """What is minimised, a scalar; only the model computes in `arithmetic`, the VAE in its own precision.
 
         Args:
             chosen: the sequences of this step.
@@ -138,7 +139,7 @@ class VideoTrainer(ABC, Generic[Run, Model]):
         """
 
     @abstractmethod
-    def judged(self, held_out: Sequences, size: int | Size) -> tuple[dict[str, Any], Clip]:
+    def judged(self, held_out: Data, size: int | Size) -> tuple[dict[str, Any], Clip]:
         """Figures on held-out sequences, and a picture of some of them."""
 
     @property
@@ -213,9 +214,7 @@ class VideoTrainer(ABC, Generic[Run, Model]):
             slots = range(begin, begin + share)
             last = micro == run.accumulation - 1
             with nullcontext() if last else accelerator.no_sync(self.model):
-                with self.arithmetic():
-                    loss = self.loss(chosen, slots, size, epoch)
-                loss = loss / run.accumulation
+                loss = self.loss(chosen, slots, size, epoch) / run.accumulation
                 total += loss.detach()
                 loss.backward()
         told = torch.stack([total, total.new_tensor(float(bool(stop and stop.asked)))])

@@ -1,0 +1,45 @@
+"""What a video model needs for one clip on one canvas: the figures that memory plans and predictions are made from."""
+
+from dataclasses import dataclass
+
+from torch import nn
+
+# Sides in pixels of the tiles that a VAE may decode in.
+TILES = (1024, 512, 256)
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Bytes and floating point operations for one clip on one canvas.
+
+    Attributes:
+        transformer, vae: weights in their precisions.
+        block, around: of the transformer's weights, one block and everything outside the blocks.
+        fp8: the transformer's weights with its blocks' matrices in 8 bits.
+        encode, denoise, decode: the most that is alive besides weights while one frame is encoded, while the
+            transformer is evaluated once, while the clip is decoded chunk by chunk.
+        decode_tiled: the same for decoding in tiles, by their side in pixels.
+        remembered: keys and values of the prompts, held while sampling.
+        encode_flops, forward_flops, decode_flops: of one frame, one evaluation, the clip.
+        tile_flops: of decoding in tiles, by their side.
+    """
+
+    transformer: int
+    vae: int
+    block: int
+    around: int
+    fp8: int
+    encode: int
+    denoise: int
+    decode: int
+    decode_tiled: dict[int, int]
+    remembered: int
+    encode_flops: float
+    forward_flops: float
+    decode_flops: float
+    tile_flops: dict[int, float]
+
+
+def bytes_of(module: nn.Module) -> int:
+    """Of a module's parameters and buffers in their precisions."""
+    return sum(one.numel() * one.itemsize for one in (*module.parameters(), *module.buffers()))
