@@ -13,7 +13,7 @@ from unfade.diffusion.sizes import Fit, bounded_fit, padded_fit
 from unfade.diffusion.v_schedule import Sampler, VSchedule
 from unfade.prompts.measured import MeasuredCaptioner, measure
 from unfade.prompts.scene import own_prompt, plain_prompt, scene_prompt
-from unfade.restore.system import with_changes, check_settings, evaluations_of
+from unfade.restore.system import check_settings, evaluations_of, with_changes
 
 Large = Literal["resize", "tile", "whole"]
 Words = Literal["scene", "uniform"]

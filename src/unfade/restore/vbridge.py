@@ -12,7 +12,7 @@ from unfade.core import Plan, UsageError
 from unfade.diffusion.flow import FlowSchedule
 from unfade.diffusion.sizes import AREA, Fit, padded_fit, published_fit
 from unfade.prompts.vbridge import NEGATIVE_PROMPT, vbridge_prompt
-from unfade.restore.system import with_changes, check_settings, evaluations_of
+from unfade.restore.system import check_settings, evaluations_of, with_changes
 
 Large = Literal["resize", "tile", "whole"]
 Drift = Literal["always", "gated", "never"]
