@@ -10,11 +10,12 @@ from torch import Tensor
 
 from gpu_timing import Spent, spent, synchronize
 from unfade.backbones.free_memory import free_bytes
+from unfade.backbones.memory_plan import MemoryPlan
+from unfade.backbones.placement import apply_memory_plan
 from unfade.backbones.wan import Wan, build_wan
 from unfade.backbones.wan_config import SMALL, TI2V_5B, WanConfig
 from unfade.backbones.wan_denoiser import WanCondition
-from unfade.backbones.wan_memory import MemoryPlan, choose_memory_plan
-from unfade.backbones.wan_placement import apply_memory_plan
+from unfade.backbones.wan_memory import choose_memory_plan
 from unfade.backbones.wan_speed import measure_rates, predict_seconds
 from unfade.diffusion.flow import FlowSchedule, sample_flow
 from unfade.diffusion.guidance import Contrast, guided

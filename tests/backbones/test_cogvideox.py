@@ -13,8 +13,8 @@ from unfade.backbones.cogvideox_config import I2V_1_5_5B, I2V_5B, SMALL_1_0, SMA
 from unfade.backbones.cogvideox_denoiser import CogVideoXCondition, padded_in_front, velocity
 from unfade.backbones.cogvideox_folder import load_cogvideox, open_cogvideox, save_cogvideox
 from unfade.backbones.cogvideox_memory import choose_cogvideox_plan, cogvideox_footprint
+from unfade.backbones.placement import apply_memory_plan
 from unfade.backbones.prompt_embeddings import T5, PromptEmbeddings
-from unfade.backbones.wan_placement import apply_memory_plan
 from unfade.core import ModelError
 
 
@@ -224,8 +224,33 @@ def test_memory_plans_of_the_published_model() -> None:
     group = choose_cogvideox_plan(cost, int(14e9), "group")
     assert group.weights == "group" and group.denoise < scarce.denoise < plenty.denoise
     assert choose_cogvideox_plan(cost, int(140e9), "offload").weights == "offload"
-    with pytest.raises(ValueError, match="fp8 is not for CogVideoX"):
-        choose_cogvideox_plan(cost, int(140e9), "fp8")
+    fp8 = choose_cogvideox_plan(cost, int(140e9), "fp8")
+    assert fp8.weights == "fp8" and cost.fp8 / 1e9 == pytest.approx(6.4, abs=0.1)
+    # No plan with the same pixels needs as little while denoising and moves as little; but it is never a choice.
+    assert all(choose_cogvideox_plan(cost, int(free)).weights != "fp8" for free in (140e9, 14e9, 1e9))
+
+
+def test_fp8_halves_the_blocks_and_stays_close() -> None:
+    torch.manual_seed(6)
+    model = build_cogvideox(SMALL_1_5, dtype=torch.bfloat16)
+    dice = torch.Generator().manual_seed(0)
+    condition, x = told(dice), torch.randn(1, 4, 4, 8, 12, generator=dice)
+    expected = model.denoiser(x, 500, condition).float()
+    cost = cogvideox_footprint(SMALL_1_5, (64, 96), 9)
+    apply_memory_plan(model, choose_cogvideox_plan(cost, int(1e12), "fp8"), torch.device("cpu"))  # type: ignore[arg-type]
+    transformer = model.denoiser.model
+    stored = {
+        name.partition("blocks.0.")[2]
+        for name, one in transformer.named_parameters()
+        if one.dtype == torch.float8_e4m3fn
+    }
+    layers = ("attn1.to_q", "attn1.to_k", "attn1.to_v", "attn1.to_out.0", "ff.net.0.proj", "ff.net.2")
+    assert {name.rpartition(".")[0] for name in stored} - {""} == set(layers)
+    held = (*transformer.parameters(), *transformer.buffers())
+    assert sum(one.numel() * one.itemsize for one in held) == cost.fp8
+    found = model.denoiser(x, 500, condition).float()
+    assert not torch.equal(found, expected)
+    assert float((found - expected).abs().mean() / expected.std()) < 0.05
 
 
 @pytest.mark.parametrize("weights", ["resident", "offload", "group"])

@@ -13,17 +13,13 @@ from torch.profiler import ProfilerActivity, profile
 from unfade.backbones.footprint import Footprint
 from unfade.backbones.free_memory import free_bytes, usable
 from unfade.backbones.live_bytes import peak_of
+from unfade.backbones.memory_plan import MemoryPlan, plans_of, smaller_plan
+from unfade.backbones.placement import apply_memory_plan, retreat, stored_in_fp8
 from unfade.backbones.wan import Wan, build_wan
 from unfade.backbones.wan_config import SMALL, TI2V_5B, WanConfig
 from unfade.backbones.wan_denoiser import WanCondition
 from unfade.backbones.wan_footprint import footprint_of
-from unfade.backbones.wan_memory import (
-    MemoryPlan,
-    choose_memory_plan,
-    plans_of,
-    smaller_plan,
-)
-from unfade.backbones.wan_placement import apply_memory_plan, retreat, stored_in_fp8
+from unfade.backbones.wan_memory import choose_memory_plan
 from unfade.backbones.wan_speed import Rates, measure_rates, predict_seconds
 
 CPU = torch.device("cpu")

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from unfade.backbones.free_memory import free_bytes
+from unfade.backbones.placement import apply_memory_plan, retreat
 from unfade.backbones.wan import Wan, build_wan
 from unfade.backbones.wan_config import SMALL, TI2V_5B, WanConfig
 from unfade.backbones.wan_denoiser import WanCondition
 from unfade.backbones.wan_memory import choose_memory_plan
-from unfade.backbones.wan_placement import apply_memory_plan, retreat
 from unfade.backbones.wan_speed import measure_rates
 
 pytestmark = pytest.mark.gpu

@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from unfade.backbones.memory_plan import MemoryPlan
+from unfade.backbones.placement import apply_memory_plan, retreat
 from unfade.backbones.wan import Wan, build_wan
 from unfade.backbones.wan_config import SMALL
 from unfade.backbones.wan_denoiser import WanCondition
-from unfade.backbones.wan_memory import MemoryPlan, choose_memory_plan
-from unfade.backbones.wan_placement import apply_memory_plan, retreat
+from unfade.backbones.wan_memory import choose_memory_plan
 from unfade.core import UnfadeError
 from unfade.restore.memory import within_memory
 

@@ -1,19 +1,26 @@
-"""A small Wan VAE in training: folded convolutions are diffusers' own, a run goes on exactly, the loss falls."""
+"""Small VAEs in training: folded convolutions are diffusers' own, a run goes on exactly, the loss falls."""
 
 import json
+import random
 from pathlib import Path
 
 import pytest
 import torch
 
+from unfade.backbones.cogvideox import build_cogvideox
+from unfade.backbones.cogvideox_config import CogVideoXConfig
 from unfade.backbones.wan import build_wan
 from unfade.core import InputError
+from unfade.degrade import named
+from unfade.recipes.progressive_cpu import small_cogvideox
 from unfade.recipes.vbridge_cpu import small_wan
-from unfade.training.autoencoder import AutoencoderRun, AutoencoderTrainer, drawn_crops, settle
+from unfade.training.autoencoder import AutoencoderRun, AutoencoderTrainer, drawn_clips, drawn_crops
+from unfade.training.coders import settle
 from unfade.training.folded import folded_convolutions
 from unfade.training.photos import Photos, load_photos
 
 CONFIG = small_wan(64, 1, z_dim=4, base=4)
+COGVIDEOX = small_cogvideox(64, 1, z_dim=4, levels=(4, 4, 8))
 RUN = AutoencoderRun(
     steps=6, batch=16, crop=16, reach=24, clips=2, warmup=1, report_every=3, checkpoint_every=2
 )
@@ -48,10 +55,28 @@ def test_folded_convolutions_are_the_real_ones(frames: int, levels: int) -> None
     assert torch.equal(wan.vae.encode(clip), latents)
 
 
-def test_gradients_are_the_real_ones() -> None:
+@pytest.mark.parametrize("frames", [1, 9, 17])
+def test_folded_convolutions_are_cogvideox_own(frames: int) -> None:
+    """17 frames are decoded in two chunks, the second of which sees the end of the first."""
     torch.manual_seed(0)
-    vae = build_wan(CONFIG).vae.model.requires_grad_(True)
-    clip = torch.rand(1, 3, 5, 16, 16) * 2 - 1
+    vae = build_cogvideox(COGVIDEOX).vae
+    clip = torch.rand(2, 3, frames, 16, 24)
+    latents = vae.encode(clip)
+    decoded = torch.cat(list(vae.decode(latents)), dim=2)
+    with folded_convolutions(vae.model):
+        torch.testing.assert_close(vae.encode(clip), latents, atol=2e-5, rtol=1e-4)
+        again = torch.cat(list(vae.decode(latents)), dim=2)
+    torch.testing.assert_close(again, decoded, atol=2e-5, rtol=1e-4)
+    assert torch.equal(vae.encode(clip), latents)
+
+
+@pytest.mark.parametrize("family", ["wan", "cogvideox"])
+@pytest.mark.parametrize("frames", [1, 9])
+def test_gradients_are_the_real_ones(family: str, frames: int) -> None:
+    torch.manual_seed(0)
+    built = build_wan(CONFIG) if family == "wan" else build_cogvideox(COGVIDEOX)
+    vae = built.vae.model.requires_grad_(True)
+    clip = torch.rand(1, 3, frames, 16, 16) * 2 - 1
 
     def gradients() -> list[torch.Tensor]:
         answer = vae.decode(vae.encode(clip, return_dict=False)[0].mode(), return_dict=False)[0]
@@ -72,6 +97,19 @@ def test_a_settled_vae_sees_every_frame_alone() -> None:
     clip = torch.rand(1, 3, 5, 16, 16)
     other = torch.cat([torch.rand(1, 3, 1, 16, 16), clip[:, :, 1:]], dim=2)
     torch.testing.assert_close(vae.encode(clip)[:, :, 1], vae.encode(other)[:, :, 1])
+
+
+def test_a_settled_cogvideox_vae_begins_plain() -> None:
+    """Its norms ignore the latents, its residual blocks pass on what they get, its posterior is narrow."""
+    torch.manual_seed(0)
+    vae = build_cogvideox(COGVIDEOX).vae.model
+    settle(vae)
+    posterior = vae.encode(torch.rand(1, 3, 1, 16, 16), return_dict=False)[0]
+    assert float(posterior.logvar.min()) == float(posterior.logvar.max()) == -6
+    block = vae.decoder.mid_block.resnets[0]
+    features, latents = torch.rand(1, 8, 1, 4, 4), torch.rand(1, 4, 1, 4, 4)
+    torch.testing.assert_close(block.norm1(features, latents)[0], block.norm1.norm_layer(features))
+    torch.testing.assert_close(block(features, None, latents)[0], features)
 
 
 def test_resuming_equals_never_stopping(photos: Photos, tmp_path: Path) -> None:
@@ -115,9 +153,53 @@ def test_it_learns_and_its_latents_are_normalised(photos: Photos, tmp_path: Path
     assert not any(parameter.requires_grad for parameter in vae.parameters())
 
 
-def test_crops_come_from_reduced_photos(photos: Photos) -> None:
-    import random
+def test_a_cogvideox_vae_learns_and_its_latents_have_unit_size(photos: Photos, tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    vae = build_cogvideox(COGVIDEOX).vae.model
+    settle(vae)
+    run = AutoencoderRun(
+        steps=24,
+        batch=12,
+        crop=16,
+        reach=24,
+        frames=9,
+        trajectory="fade",
+        kinds=("resolution", "blur", "lowlight"),
+        warmup=2,
+        report_every=1000,
+        checkpoint_every=1000,
+    )
+    learner = AutoencoderTrainer(run, vae, photos, tmp_path)
+    with folded_convolutions(vae):
+        before = learner.psnr()
+    learner.run()
+    with folded_convolutions(vae):
+        assert learner.psnr() > before + 0.5
+    vae = learner.finish(samples=8)
+    config = CogVideoXConfig(COGVIDEOX.transformer, vae.config, COGVIDEOX.scheduler)
+    photo = torch.cat([learner.batch(-1 - index)[:, :, 0] for index in range(2)])
+    size = float(
+        (vae.encode(photo[:, :, None], return_dict=False)[0].mode() * config.latent_scale)
+        .square()
+        .mean()
+        .sqrt()
+    )
+    assert 0.5 < size < 2
 
+
+def test_clips_fade_as_progressions_do(photos: Photos) -> None:
+    clean = drawn_crops(photos, 2, 16, 24, random.Random(0))
+    fields = torch.Generator().manual_seed(0)
+    clips = drawn_clips(clean, [named("resolution")], 9, random.Random(1), fields, "fade")
+    assert clips.shape == (2, 3, 9, 16, 16)
+    assert torch.equal(clips[:, :, -1], clean)
+    straight = torch.lerp(clips[:, :, 0], clean, 0.5)
+    assert float((clips[:, :, 4] - straight).abs().mean()) > 1e-3
+    lines = drawn_clips(clean, [named("resolution")], 9, random.Random(1), fields)
+    torch.testing.assert_close(lines[:, :, 4], torch.lerp(lines[:, :, 0], clean, 0.5))
+
+
+def test_crops_come_from_reduced_photos(photos: Photos) -> None:
     crops = drawn_crops(photos, 6, 16, 64, random.Random(0))
     assert crops.shape == (6, 3, 16, 16)
     assert 0 <= float(crops.min()) < float(crops.max()) <= 1

@@ -9,9 +9,9 @@ import torch
 from unfade.backbones.cogvideox import build_cogvideox
 from unfade.backbones.cogvideox_config import CogVideoXConfig
 from unfade.backbones.cogvideox_denoiser import CogVideoXCondition
-from unfade.backbones.footprint import TILES, Footprint, bytes_of
+from unfade.backbones.footprint import TILES, Footprint, bytes_of, saved_by_fp8
 from unfade.backbones.live_bytes import peak_and_flops, peak_of
-from unfade.backbones.wan_memory import MemoryPlan, Weights, plans_of
+from unfade.backbones.memory_plan import MemoryPlan, Weights, first_that_fits, plans_of, plans_with
 
 
 def cogvideox_footprint(
@@ -78,7 +78,7 @@ def _footprint(
         vae=bytes_of(vae.model),
         block=block,
         around=around,
-        fp8=whole,
+        fp8=whole - layers * saved_by_fp8(transformer.transformer_blocks[0]),
         encode=encode,
         denoise=peak_of(lambda: model.denoiser(seen, 500, condition)) + waiting,
         decode=decode,
@@ -104,16 +104,14 @@ def choose_cogvideox_plan(
     Args:
         footprint: of the model and size.
         free_bytes: on the device, before the model is there.
-        wanted: how weights are kept.
+        wanted: how weights are kept; "auto" never takes "fp8", since it changes results.
         device: type of the device; on the CPU there is nowhere to move weights to.
         extra: bytes of adapters beside the transformer.
 
-    Raises:
-        ValueError: 8 bits are wanted, which this model is not stored in.
     """
-    if wanted == "fp8":
-        raise ValueError("fp8 is not for CogVideoX; choose auto, resident, offload or group")
     plans = plans_of(footprint, free_bytes, "off", host=device == "cpu", extra=extra)
-    if wanted != "auto":
+    if wanted == "fp8":
+        plans = plans_with(footprint, "fp8", free_bytes, "off", extra)
+    elif wanted != "auto":
         plans = [plan for plan in plans if plan.weights == wanted] or plans
-    return next((plan for plan in plans if plan.fits), None) or min(plans, key=lambda plan: plan.peak)
+    return first_that_fits(plans)

@@ -5,9 +5,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 
-from unfade.backbones.footprint import TILES, Footprint, bytes_of
+from unfade.backbones.footprint import TILES, Footprint, bytes_of, saved_by_fp8
 from unfade.backbones.live_bytes import peak_and_flops, peak_of
 from unfade.backbones.wan import build_wan
 from unfade.backbones.wan_config import WanConfig
@@ -15,10 +14,7 @@ from unfade.backbones.wan_denoiser import WanCondition
 from unfade.backbones.wan_vae_tiles import tile_grid, tiles_decoded
 
 if TYPE_CHECKING:
-    from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
-
-# Only matrices inside the blocks are stored in fp8; small layers around them decide too much.
-FP8_SKIPPED = ("patch_embedding", "condition_embedder", "norm", "^proj_out$", "lora")
+    pass
 
 
 def footprint_of(
@@ -87,7 +83,7 @@ def _footprint(
         vae=bytes_of(vae.model),
         block=block,
         around=around,
-        fp8=around + layers * block - layers * _saved_by_fp8(model),
+        fp8=around + layers * block - layers * saved_by_fp8(model.blocks[0]),
         encode=encode,
         denoise=peak_of(lambda: wan.denoiser(seen, 500, condition)) + waiting,
         decode=decode,
@@ -132,15 +128,6 @@ def _tiled(
 
 def _outer(line: Any) -> int:
     return sum(tile.outer_stop - tile.outer_start for tile in line)
-
-
-def _saved_by_fp8(model: "WanTransformer3DModel") -> int:
-    """Bytes that one block loses when its matrices are stored in 8 bits."""
-    return sum(
-        sum(one.numel() * (one.itemsize - 1) for one in layer.parameters())
-        for name, layer in model.blocks[0].named_modules()
-        if isinstance(layer, nn.Linear) and "norm" not in name
-    )
 
 
 def _inner(config: WanConfig) -> int:

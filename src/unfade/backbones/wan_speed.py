@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from unfade.backbones.wan_memory import MemoryPlan
+from unfade.backbones.memory_plan import MemoryPlan
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,9 @@ python -m unfade.recipes.run_vbridge_cpu --photos DIR... --runs DIR [--stage vae
 """
 
 import argparse
-import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import torch
 
 from unfade.core import UnfadeError, UsageError
 from unfade.recipes.command import tell
+from unfade.recipes.stages import timed
 from unfade.recipes.vbridge_cpu import RECIPES
 from unfade.recipes.vbridge_cpu_report import report_proof
 from unfade.recipes.vbridge_proof import Report, VBridgeProof
@@ -58,13 +57,13 @@ def run_vbridge_cpu(
     if stage != "all" and stage not in stages:
         raise UsageError(f"unknown stage {stage!r}; there is {', '.join(stages)} and all")
     if stage != "all":
-        _timed(proof, stage, stages[stage])
+        timed(proof.folder, stage, stages[stage])
         return
-    _timed(proof, "vae", stages["vae"])
+    timed(proof.folder, "vae", stages["vae"])
     beside = _beside(photos, folder, recipe) if workers > 1 else None
     try:
         for name in ("base", "drift"):
-            _timed(proof, name, stages[name])
+            timed(proof.folder, name, stages[name])
         if beside is not None and beside.wait():
             raise UnfadeError("the ablations failed; run them alone with --stage ablations to see why")
     finally:
@@ -72,8 +71,8 @@ def run_vbridge_cpu(
             beside.terminate()
             beside.wait()
     if beside is None:
-        _timed(proof, "ablations", stages["ablations"])
-    _timed(proof, "report", stages["report"])
+        timed(proof.folder, "ablations", stages["ablations"])
+    timed(proof.folder, "report", stages["report"])
 
 
 def _beside(photos: Sequence[Path], folder: Path, recipe: str) -> subprocess.Popen[bytes]:
@@ -82,19 +81,6 @@ def _beside(photos: Sequence[Path], folder: Path, recipe: str) -> subprocess.Pop
     words = [sys.executable, "-m", __name__ if __name__ != "__main__" else "unfade.recipes.run_vbridge_cpu"]
     words += ["--photos", *map(str, photos), "--runs", str(folder), "--recipe", recipe]
     return subprocess.Popen([*words, "--stage", "ablations", "--threads", "1"])
-
-
-def _timed(proof: VBridgeProof, stage: str, work: Callable[[], object]) -> None:
-    """Does a stage and notes how long this piece of it took; a stage that was stopped has several notes."""
-    begun = time.time()
-    try:
-        work()
-    finally:
-        seconds = round(time.time() - begun, 1)
-        if seconds > 0.5 or not (proof.folder / "seconds.jsonl").exists():
-            proof.folder.mkdir(parents=True, exist_ok=True)
-            with (proof.folder / "seconds.jsonl").open("a") as file:
-                file.write(json.dumps({"stage": stage, "begun": round(begun, 1), "seconds": seconds}) + "\n")
 
 
 def main(words: Sequence[str] | None = None) -> int:

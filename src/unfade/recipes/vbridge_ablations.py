@@ -12,14 +12,13 @@ project is built on. The same tables at CPU size are in `docs/runs/vbridge-cpu/`
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from itertools import combinations, pairwise
-from typing import Any, Literal
+from typing import Any
 
 from unfade.conditioning.lora import LoraSettings
 from unfade.core import UsageError
 from unfade.degrade.framing import sides_of
+from unfade.training.sequences import Way
 from unfade.training.vbridge_run import VBridgeRun
-
-Trajectory = Literal["linear", "fade"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +35,7 @@ class Ablation:
 
     name: str
     run: VBridgeRun
-    trajectory: Trajectory = "linear"
+    trajectory: Way = "linear"
     each: int = 50
     corrects: bool = False
 

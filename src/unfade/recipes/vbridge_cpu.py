@@ -7,7 +7,6 @@ beside `ablations` on the other; then `report`), and goes on where it stopped wh
 the commit that measured it, is in `docs/runs/vbridge-cpu/`.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -21,24 +20,6 @@ from unfade.training.vbridge_run import VBridgeRun
 
 # Three draws on top of one another: a standard deviation of about 67 of 255 at the strength "strong".
 HEAVY_NOISE = "gaussian-noise+gaussian-noise+gaussian-noise"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CoolingRun(VBridgeRun):
-    """A run whose rate falls at the end, as a model trained from nothing needs it.
-
-    Attributes:
-        in_all: steps of the whole run.
-        cooling: share of them, the last ones, over which the rate falls to 0 in a straight line.
-    """
-
-    in_all: int = 1
-    cooling: float = 0.3
-
-    def rate(self, step: int) -> float:
-        """The learning rate at a step."""
-        left = (self.in_all - step) / max(1.0, self.cooling * self.in_all)
-        return self.lr * min(1.0, (step + 1) / max(1, self.warmup), max(0.0, left))
 
 
 def small_wan(dim: int, layers: int, z_dim: int = 16, base: int = 32) -> WanConfig:
@@ -114,18 +95,18 @@ class VBridgeCpu:
     sweep: tuple[int, ...] = (1, 4, 10, 25)
 
 
-def from_nothing(stages: tuple[tuple[int, int], ...], photos: int, **changes: Any) -> CoolingRun:
-    """A run that trains all weights at a high rate, in large batches of small crops.
+def from_nothing(stages: tuple[tuple[int, int], ...], **changes: Any) -> VBridgeRun:
+    """A run that trains all weights at a high rate that cools down, in large batches of small crops.
 
     Args:
         stages: (epochs, crop).
-        photos: each is one sequence for each of three kinds.
         changes: of other values.
     """
-    run = CoolingRun(
+    return VBridgeRun(
         stages=stages,
         lr=8e-4,
         warmup=100,
+        cooling=0.3,
         weight_decay=0.01,
         eps=1e-8,
         betas=(0.9, 0.98),
@@ -139,8 +120,6 @@ def from_nothing(stages: tuple[tuple[int, int], ...], photos: int, **changes: An
         validate_every=10**9,
         **changes,
     )
-    steps = sum(epochs for epochs, _ in stages) * math.ceil(3 * photos / run.batch)
-    return replace(run, in_all=steps)
 
 
 def vbridge_cpu() -> VBridgeCpu:
@@ -154,16 +133,16 @@ def vbridge_cpu() -> VBridgeCpu:
 
     def row(name: str, stages: tuple[tuple[int, int], ...], **changes: Any) -> Ablation:
         trajectory = changes.pop("trajectory", "linear")
-        return Ablation(name, from_nothing(stages, ablated, **changes), trajectory, ablated)
+        return Ablation(name, from_nothing(stages, **changes), trajectory, ablated)
 
     short, whole = ((28, 64),), ((16, 64), (6, 96))
     return VBridgeCpu(
         few=few,
         drifting=drifting,
         ablation_photos=ablated,
-        base=from_nothing(((30, 64), (16, 96)), few),
+        base=from_nothing(((30, 64), (16, 96))),
         drift=replace(
-            from_nothing(((24, 96),), drifting),
+            from_nothing(((24, 96),)),
             frames=5,
             lora=LoraSettings(),
             warmup=20,
@@ -184,8 +163,8 @@ def vbridge_cpu() -> VBridgeCpu:
 
 def vbridge_cpu_smoke() -> VBridgeCpu:
     """Two steps of everything with the smallest sizes, for tests; what comes out is no better than noise."""
-    run = from_nothing(((1, 16),), 2)
-    run = replace(run, batch=4, crops=1, checkpoint_every=1, log_every=1, in_all=2)
+    run = from_nothing(((1, 16),))
+    run = replace(run, batch=4, crops=1, checkpoint_every=1, log_every=1)
     small = small_wan(64, 1, z_dim=4, base=4)
     return VBridgeCpu(
         model=small,
@@ -198,13 +177,13 @@ def vbridge_cpu_smoke() -> VBridgeCpu:
         drifting=1,
         ablation_photos=1,
         base=run,
-        drift=replace(run, frames=5, lora=LoraSettings(rank=2), in_all=1),
+        drift=replace(run, frames=5, lora=LoraSettings(rank=2)),
         tables={
             "frames": (
-                Ablation("5 frames", replace(run, frames=5, in_all=1), each=1),
-                Ablation("9 frames", replace(run, in_all=1), each=1),
+                Ablation("5 frames", replace(run, frames=5), each=1),
+                Ablation("9 frames", run, each=1),
             ),
-            "trajectory": (Ablation("fade", replace(run, in_all=1), "fade", 1),),
+            "trajectory": (Ablation("fade", run, "fade", 1),),
         },
         table_sizes=(16,),
         size=16,

@@ -15,6 +15,7 @@ from unfade.core import Clip
 from unfade.degrade.framing import sides_of
 from unfade.media.images import write_image
 from unfade.recipes.run_tiny import commit
+from unfade.recipes.stages import seconds_of
 from unfade.recipes.vbridge_judging import write_json, write_text
 from unfade.recipes.vbridge_proof import DRIFT, VBridgeProof
 from unfade.recipes.vbridge_tables import Row, markdown_table, verdicts
@@ -40,7 +41,7 @@ def report_proof(proof: VBridgeProof, folder: Path) -> dict[str, Any]:
         for table, rows in recipe.tables.items()
     }
     figures["verdicts"] = verdicts(figures)
-    figures["seconds"] = _seconds(proof.folder / "seconds.jsonl")
+    figures["seconds"] = seconds_of(proof.folder)
     figures["commit"] = commit()
     figures["machine"] = f"{platform.machine()}, torch {torch.__version__}"
     write_json(folder / "figures.json", figures)
@@ -182,11 +183,3 @@ def _page(proof: VBridgeProof, figures: Mapping[str, Any]) -> str:
     lines += ["", "## How it was made", "", f"Commit {figures['commit']}, {figures['machine']}. Seconds:", ""]
     lines += [f"* {stage}: {seconds:.0f}" for stage, seconds in figures["seconds"].items()]
     return "\n".join(lines) + "\n"
-
-
-def _seconds(path: Path) -> dict[str, float]:
-    sums: dict[str, float] = {}
-    for line in path.read_text().splitlines() if path.exists() else ():
-        row = json.loads(line)
-        sums[row["stage"]] = round(sums.get(row["stage"], 0.0) + row["seconds"], 1)
-    return sums

@@ -17,15 +17,14 @@ from unfade.backbones.wordless import save_wordless_encoder
 from unfade.core import Clip, subseed
 from unfade.degrade import named
 from unfade.media.images import write_image
+from unfade.recipes.small_coder import train_coder
 from unfade.recipes.vbridge_ablations import Ablation
 from unfade.recipes.vbridge_cpu import VBridgeCpu
 from unfade.recipes.vbridge_judging import write_json
-from unfade.training.autoencoder import AutoencoderTrainer, settle
 from unfade.training.folded import folded_convolutions
 from unfade.training.pairs import find_pairs
 from unfade.training.photos import Photos, load_photos
 from unfade.training.sequences import PairSequences, PhotoSequences, Sequences
-from unfade.training.team import Team, work_together
 from unfade.training.vbridge import VBridgeTrainer
 from unfade.training.vbridge_run import VBridgeRun
 from unfade.training.walks import Walk, held_sequences, judged, summary, walked
@@ -99,7 +98,15 @@ class VBridgeProof:
     def train_vae(self, workers: int) -> None:
         """The VAE, by one process for each core."""
         if not self.start.exists():
-            work_together(workers, _train_vae, self.recipe, self.material.coder, self.folder, self.report)
+            train_coder(
+                workers,
+                self.recipe.model,
+                self.recipe.coder,
+                self.material.coder,
+                self.folder,
+                self.start,
+                self.report,
+            )
 
     def train_base(self) -> None:
         """The transformer, whole, from nothing."""
@@ -197,14 +204,3 @@ def slug(row: Ablation) -> str:
     """A row's training as the name of a folder: frames, epochs at each size, trajectory."""
     stages = "-".join(f"{epochs}x{size}" for epochs, size in row.run.stages)
     return f"{row.run.frames}-frames-{stages}-{row.trajectory}"
-
-
-def _train_vae(team: Team, recipe: VBridgeCpu, photos: Photos, folder: Path, report: Report | None) -> None:
-    torch.manual_seed(subseed(recipe.coder.seed, "weights") % 2**32)
-    wan = build_wan(recipe.model)
-    settle(wan.vae.model)
-    trainer = AutoencoderTrainer(recipe.coder, wan.vae.model, photos, folder, team)
-    trainer.resume()
-    trainer.run(report=report)
-    if team.leads:
-        save_wan(Wan.of(wan.denoiser.model, trainer.finish(), recipe.model.scheduler), folder / "start")

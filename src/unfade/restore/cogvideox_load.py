@@ -7,7 +7,7 @@ import torch
 
 from unfade.backbones.cogvideox_config import CogVideoXConfig
 from unfade.backbones.cogvideox_memory import choose_cogvideox_plan, cogvideox_footprint
-from unfade.backbones.wan_memory import MemoryPlan
+from unfade.backbones.memory_plan import MemoryPlan
 from unfade.core import UsageError
 from unfade.restore.placement import Load, Room
 
@@ -20,7 +20,7 @@ class CogVideoXLoad(Load):
         """The memory plan for this on a device with so many free bytes; takes seconds for large models.
 
         Raises:
-            UsageError: tiles of the VAE or 8 bits are wanted.
+            UsageError: tiles of the VAE are wanted.
         """
         if room.vae_tiles == "on":
             raise UsageError(
@@ -30,7 +30,4 @@ class CogVideoXLoad(Load):
         footprint = cogvideox_footprint(
             config, self.canvas, self.frames, self.dtype, prompts=self.prompts, denoised=self.denoised
         )
-        try:
-            return choose_cogvideox_plan(footprint, free, room.memory, device.type, extra)
-        except ValueError as error:
-            raise UsageError(str(error)) from error
+        return choose_cogvideox_plan(footprint, free, room.memory, device.type, extra)

@@ -7,9 +7,9 @@ from typing import TypeVar
 import torch
 
 from unfade.backbones.free_memory import free_bytes, out_of_memory
+from unfade.backbones.memory_plan import MemoryPlan, Phase, VaeTiles, smaller_plan
+from unfade.backbones.placement import apply_memory_plan, retreat
 from unfade.backbones.wan import Wan
-from unfade.backbones.wan_memory import MemoryPlan, Phase, VaeTiles, smaller_plan
-from unfade.backbones.wan_placement import apply_memory_plan, retreat
 from unfade.core import UnfadeError
 
 T = TypeVar("T")

@@ -8,10 +8,11 @@ from typing import Literal, TypeVar, get_args
 import torch
 
 from unfade.backbones.free_memory import free_bytes, out_of_memory
+from unfade.backbones.memory_plan import MemoryPlan, Phase, VaeTiles, Weights
+from unfade.backbones.placement import apply_memory_plan
 from unfade.backbones.wan import Wan
 from unfade.backbones.wan_config import WanConfig
-from unfade.backbones.wan_memory import MemoryPlan, Phase, VaeTiles, Weights, choose_memory_plan
-from unfade.backbones.wan_placement import apply_memory_plan
+from unfade.backbones.wan_memory import choose_memory_plan
 from unfade.backbones.wan_speed import Rates, measure_rates, predict_seconds
 from unfade.core import UsageError
 from unfade.restore.memory import after_running_out, failed_phase, within_memory

@@ -1,4 +1,4 @@
-"""A small Wan VAE trained from nothing: mostly photos, now and then a short clip of a photo getting better."""
+"""A small video VAE trained from nothing: mostly photos, now and then a short clip of a photo getting better."""
 
 import json
 import math
@@ -14,13 +14,16 @@ from torch import Tensor, nn
 
 from unfade.core import InputError, generator, subseed
 from unfade.degrade import draw_composition, named
-from unfade.degrade.composition import Kinds
+from unfade.degrade.composition import Composition, Kinds
 from unfade.degrade.resample import resize
+from unfade.degrade.trajectory import fade_frames, linear_frames
 from unfade.media.atomic import atomic_output
+from unfade.training.coders import scale
 from unfade.training.folded import folded_convolutions
 from unfade.training.optimizer import MuonAdamW
 from unfade.training.photos import Photos
 from unfade.training.run_log import forget_after
+from unfade.training.sequences import Way
 from unfade.training.team import Team
 from unfade.training.update import update
 
@@ -36,6 +39,7 @@ class AutoencoderRun:
         reach: largest shorter side.
         clips: every this many steps the batch is of clips.
         frames: of a clip, 4k + 1.
+        trajectory: how a clip gets better, "linear" or "fade".
         kinds: names of degradations that inputs may carry.
         clean: share of photos without any.
         lr, warmup: peak rate and steps to reach it; the rate falls as a cosine to a fiftieth.
@@ -52,6 +56,7 @@ class AutoencoderRun:
     reach: int = 192
     clips: int = 4
     frames: int = 5
+    trajectory: Way = "linear"
     kinds: tuple[str, ...] = ("lowlight", "haze", "gaussian-noise")
     clean: float = 0.7
     lr: float = 3e-3
@@ -67,25 +72,6 @@ class AutoencoderRun:
         """The learning rate at a step."""
         warm = min(1.0, (step + 1) / max(1, self.warmup))
         return self.lr * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / self.steps)))
-
-
-def settle(vae: Any) -> None:
-    """Makes a fresh VAE easy to teach.
-
-    Each frame is a photo of its own: older moments of every kernel become 0, so what a photo teaches holds for
-    clips from the first step on. Each residual block passes on what it gets: its last convolution becomes 0, so
-    training begins from the averages and copies of the shortcuts. And the posterior begins narrow (a standard
-    deviation of 0.05), or its noise would drown what little the latents say at first.
-    """
-    with torch.no_grad():
-        for name, module in vae.named_modules():
-            if isinstance(module, nn.Conv3d) and module.kernel_size[0] > 1:
-                module.weight[:, :, :-1].zero_()
-                if name.endswith("conv2") and module.bias is not None:
-                    module.weight.zero_()
-                    module.bias.zero_()
-        vae.quant_conv.weight[vae.config.z_dim :].zero_()
-        vae.quant_conv.bias[vae.config.z_dim :].fill_(-6.0)
 
 
 def drawn_crops(photos: Photos, count: int, crop: int, reach: int, dice: random.Random) -> Tensor:
@@ -105,17 +91,27 @@ def drawn_crops(photos: Photos, count: int, crop: int, reach: int, dice: random.
 
 
 def drawn_clips(
-    clean: Tensor, kinds: Sequence[Kinds], frames: int, dice: random.Random, fields: torch.Generator
+    clean: Tensor,
+    kinds: Sequence[Kinds],
+    frames: int,
+    dice: random.Random,
+    fields: torch.Generator,
+    trajectory: Way = "linear",
 ) -> Tensor:
-    """Clips `[B, 3, frames, S, S]` that go straight from a degraded photo to the clean one."""
-    times = torch.linspace(0, 1, frames).reshape(1, 1, -1, 1, 1)
-    degraded = torch.cat([_degraded(one[None], dice.choice(kinds), fields) for one in clean])
-    return torch.lerp(degraded[:, :, None], clean[:, :, None], times)
+    """Clips `[B, 3, frames, S, S]` from degraded photos to the clean ones: in a straight line, or by a degradation
+    that fades."""
+    drawn = [(one[None], _drawn(one[None], dice.choice(kinds), fields)) for one in clean]
+    made = (
+        linear_frames(whole(one, 1.0), one, frames)
+        if trajectory == "linear"
+        else fade_frames(one, whole, frames)
+        for one, whole in drawn
+    )
+    return torch.cat([torch.stack(list(clip), dim=2) for clip in made])
 
 
-def _degraded(clean: Tensor, kind: Kinds, fields: torch.Generator) -> Tensor:
-    shape = (clean.shape[0], clean.shape[2], clean.shape[3])
-    return draw_composition(kind, fields, shape, codec="torch")(clean, 1.0)
+def _drawn(clean: Tensor, kind: Kinds, fields: torch.Generator) -> Composition:
+    return draw_composition(kind, fields, (clean.shape[0], clean.shape[2], clean.shape[3]), codec="torch")
 
 
 class AutoencoderTrainer:
@@ -194,11 +190,11 @@ class AutoencoderTrainer:
         if plan.clips and step % plan.clips == plan.clips - 1:
             share = max(1, share // (plan.frames + 3))
             clean = drawn_crops(self.photos, share, plan.crop, plan.reach, dice)
-            return drawn_clips(clean, self.kinds, plan.frames, dice, fields) * 2 - 1
+            return drawn_clips(clean, self.kinds, plan.frames, dice, fields, plan.trajectory) * 2 - 1
         clean = drawn_crops(self.photos, share, plan.crop, plan.reach, dice)
         parts = [part for part in clean.split(max(1, share // 8))]
         mixed = [
-            part if dice.random() < plan.clean else _degraded(part, dice.choice(self.kinds), fields)
+            part if dice.random() < plan.clean else _drawn(part, dice.choice(self.kinds), fields)(part, 1.0)
             for part in parts
         ]
         return torch.cat(mixed)[:, :, None] * 2 - 1
@@ -274,7 +270,7 @@ class AutoencoderTrainer:
             report(row)
 
     def finish(self, samples: int = 64) -> Any:
-        """The VAE with averaged weights, its latents' mean and standard deviation measured and written down."""
+        """The VAE with averaged weights, the size of its latents measured and written down."""
         self.vae.load_state_dict(self.average)
         self.vae.eval().requires_grad_(False)
         with torch.inference_mode(), folded_convolutions(self.vae):
@@ -282,10 +278,7 @@ class AutoencoderTrainer:
                 self.vae.encode(pixels, return_dict=False)[0].mode().transpose(0, 1).flatten(1)
                 for pixels in self._specimens(samples)
             ]
-        latents = torch.cat(parts, dim=1)
-        self.vae.register_to_config(
-            latents_mean=latents.mean(1).tolist(), latents_std=latents.std(1).clamp_min(1e-3).tolist()
-        )
+        scale(self.vae, torch.cat(parts, dim=1))
         return self.vae
 
     def _specimens(self, samples: int) -> Iterator[Tensor]:

@@ -23,6 +23,8 @@ class VideoRun:
         stages: (epochs, crop), from coarse to fine; a crop is the side of a square or (height, width).
         frames: of a sequence.
         lr, warmup: rate, reached after this many steps and constant from then on; it does not start again with a stage.
+        cooling: share of the steps, the last ones, over which the rate falls to 0 in a straight line; a model trained
+            from nothing needs that.
         weight_decay, eps, betas: of AdamW.
         clip: largest norm of the gradient.
         batch: samples of one step, over all processes and micro-batches together.
@@ -44,6 +46,7 @@ class VideoRun:
     frames: int = 9
     lr: float
     warmup: int = 100
+    cooling: float = 0.0
     weight_decay: float
     eps: float = 1e-8
     betas: tuple[float, float] = (0.9, 0.999)
@@ -68,6 +71,8 @@ class VideoRun:
             raise ValueError(f"frames must be at least 2, not {self.frames}")
         if not 0 <= self.text_dropout < 1:
             raise ValueError(f"text_dropout must be at least 0 and below 1, not {self.text_dropout}")
+        if not 0 <= self.cooling <= 1:
+            raise ValueError(f"cooling must be 0 to 1, not {self.cooling}")
         if self.precision not in get_args(Precision):
             raise ValueError(f"precision must be bf16 or fp32, not {self.precision!r}")
         counts = (
@@ -113,9 +118,10 @@ class VideoRun:
             epoch -= epochs
         return self.stages[-1][1]
 
-    def rate(self, step: int) -> float:
-        """The learning rate at a step."""
-        return self.lr * min(1.0, (step + 1) / max(1, self.warmup))
+    def rate(self, step: int, steps: int) -> float:
+        """The learning rate at a step of so many."""
+        left = (steps - step) / (self.cooling * steps) if self.cooling else 1.0
+        return self.lr * min(1.0, (step + 1) / max(1, self.warmup), left)
 
     def chosen(self, step: int, sequences: int) -> list[int]:
         """The sequences of a step: each once an epoch, in an order of its own."""

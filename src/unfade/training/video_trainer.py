@@ -232,7 +232,7 @@ class VideoTrainer(ABC, Generic[Run, Model, Data]):
             what = "loss" if not math.isfinite(shared) else "gradient"
             raise FloatingPointError(f"the {what} is not a number at step {self.step} (samples: {names})")
         for group in self.optimizer.param_groups:
-            group["lr"] = run.rate(self.step)
+            group["lr"] = run.rate(self.step, self.steps)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
@@ -304,7 +304,7 @@ class VideoTrainer(ABC, Generic[Run, Model, Data]):
             "norm": round(means["norm"], 6),
             "clipped": round(clipped / len(recent), 3),
             "clipped_in_all": round(self.clipped / self.step, 3),
-            "rate": self.plan.rate(self.step - 1),
+            "rate": self.plan.rate(self.step - 1, self.steps),
             "latents_made": self.store.encoded,
             "latents_read": self.store.found,
             "photos_enlarged": self.store.enlarged,

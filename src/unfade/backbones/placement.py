@@ -7,9 +7,9 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from unfade.backbones.footprint import FP8_SKIPPED
+from unfade.backbones.memory_plan import MemoryPlan
 from unfade.backbones.wan import Wan
-from unfade.backbones.wan_footprint import FP8_SKIPPED
-from unfade.backbones.wan_memory import MemoryPlan
 
 _HOOKS = ("layer_execution_tracker", "lazy_prefetch_group_offloading", "group_offloading")
 _HOST = torch.device("cpu")

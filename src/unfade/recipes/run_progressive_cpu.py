@@ -1,0 +1,85 @@
+"""Carries the CPU-sized proof of Progressive out, stage by stage; whatever is done already is not done again.
+
+python -m unfade.recipes.run_progressive_cpu --photos DIR... --runs DIR [--stage vae|base|adapter|report|all]
+"""
+
+import argparse
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from unfade.core import UnfadeError, UsageError
+from unfade.recipes.command import tell
+from unfade.recipes.progressive_cpu import RECIPES
+from unfade.recipes.progressive_cpu_report import report_proof
+from unfade.recipes.progressive_proof import ProgressiveProof, Report
+from unfade.recipes.stages import timed
+
+
+def run_progressive_cpu(
+    photos: Sequence[Path],
+    folder: Path,
+    *,
+    recipe: str = "cpu",
+    stage: str = "all",
+    workers: int = 2,
+    report: Report | None = None,
+) -> None:
+    """Does one stage, or all of them in turn.
+
+    Args:
+        photos: folders.
+        folder: of the run.
+        recipe: a name in `progressive_cpu.RECIPES`.
+        stage: one of "vae", "base", "adapter", "report", or "all".
+        workers: processes that train the VAE.
+        report: told every line of the logs; must be importable where there are several workers.
+
+    Raises:
+        UsageError: recipe or stage is unknown.
+        InputError: the photos can't be read or are too few.
+        UnfadeError: a stage failed.
+    """
+    if recipe not in RECIPES:
+        raise UsageError(f"unknown recipe {recipe!r}; there is {', '.join(RECIPES)}")
+    proof = ProgressiveProof(RECIPES[recipe](), photos, folder, report)
+    stages: dict[str, Callable[[], object]] = {
+        "vae": lambda: proof.train_vae(workers),
+        "base": proof.train_base,
+        "adapter": proof.train_adapter,
+        "report": lambda: report_proof(proof, proof.folder / "report"),
+    }
+    if stage != "all" and stage not in stages:
+        raise UsageError(f"unknown stage {stage!r}; there is {', '.join(stages)} and all")
+    for name in stages if stage == "all" else (stage,):
+        timed(proof.folder, name, stages[name])
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m unfade.recipes.run_progressive_cpu", description=__doc__)
+    parser.add_argument("--photos", type=Path, nargs="+", required=True, help="folders of clean photos")
+    parser.add_argument("--runs", type=Path, required=True, help="folder of the run")
+    parser.add_argument("--stage", default="all", help="vae, base, adapter, report or all")
+    parser.add_argument("--recipe", default="cpu", help=f"one of {', '.join(RECIPES)}")
+    parser.add_argument("--workers", type=int, default=2, help="processes for the VAE")
+    given = parser.parse_args(words)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        run_progressive_cpu(
+            given.photos,
+            given.runs,
+            recipe=given.recipe,
+            stage=given.stage,
+            workers=given.workers,
+            report=tell,
+        )
+    except UnfadeError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
