@@ -9,6 +9,7 @@ from unfade.backbones.tiny import Tiny, TinyConfig, thumbnail_of
 from unfade.backbones.tiny_denoiser import TinyCondition, TinyDenoiser
 from unfade.backbones.tiny_weights import load_tiny, save_tiny
 from unfade.backbones.trust import EVIDENCE, LARGEST, OCTAVES, Trust, evidence_of, trusting
+from unfade.diffusion.bridge import bridge
 
 SMALL = TinyConfig(widths=(8, 16, 24), blocks=(1, 1, 1), context=16, buckets=64)
 
@@ -82,21 +83,38 @@ def test_untrained_it_follows_all_the_way() -> None:
 def test_the_walk_is_cut_to_its_share(share: float) -> None:
     torch.manual_seed(0)
     model = Tiny(SMALL)
-    torch.nn.init.normal_(model.leave.weight, std=0.05)
+    torch.nn.init.normal_(model.leave.weight, std=0.02)
     denoiser = TinyDenoiser(model.eval(), torch.device("cpu"), torch.float32)
-    degraded = torch.rand(1, 3, 24, 40) * 0.5 + 0.25
+    degraded = torch.rand(1, 3, 24, 40) * 0.2 + 0.4
     condition = TinyCondition(degraded, model.context(thumbnail_of(degraded), [None]).detach())
     answer = denoiser(degraded, 0.0, condition)
     assert float((answer - degraded).abs().max()) > 0.01
     cut = trusting(denoiser, awake(share))
+    first = cut(degraded, 0.0, condition)
+    torch.testing.assert_close(first, torch.lerp(degraded, answer, share).clamp(0, 1), atol=1e-5, rtol=0)
+    # On the way the network sees the state its own answers would have led to.
+    later = denoiser(torch.lerp(degraded, answer, 0.5), 0.5, condition)
     torch.testing.assert_close(
-        cut(degraded, 0.0, condition), torch.lerp(degraded, answer, share).clamp(0, 1), atol=1e-5, rtol=0
+        cut(torch.lerp(degraded, first, 0.5), 0.5, condition),
+        torch.lerp(degraded, later, share).clamp(0, 1),
+        atol=1e-4,
+        rtol=0,
     )
-    state = torch.lerp(degraded, answer, 0.5)
-    later = denoiser(state, 0.5, condition)
-    torch.testing.assert_close(
-        cut(state, 0.5, condition), torch.lerp(degraded, later, share).clamp(0, 1), atol=1e-5, rtol=0
-    )
+
+
+@pytest.mark.parametrize("steps", [2, 4, 8])
+def test_the_share_is_cut_once_however_many_steps_there_are(steps: int) -> None:
+    torch.manual_seed(0)
+    model = Tiny(SMALL)
+    torch.nn.init.normal_(model.leave.weight, std=0.05)
+    denoiser = TinyDenoiser(model.eval(), torch.device("cpu"), torch.float32)
+    degraded = torch.rand(1, 3, 24, 40) * 0.4 + 0.3
+    condition = TinyCondition(degraded, model.context(thumbnail_of(degraded), [None]).detach())
+    _, whole = bridge(denoiser, degraded, condition, steps)
+    _, cut = bridge(trusting(denoiser, awake(0.5)), degraded, condition, steps)
+    assert float((whole[-1] - degraded).abs().max()) > 0.01
+    for state, half in zip(whole, cut, strict=True):
+        torch.testing.assert_close(half, torch.lerp(degraded, state, 0.5), atol=1e-4, rtol=0)
 
 
 def test_it_travels_with_the_weights(tmp_path: Path) -> None:

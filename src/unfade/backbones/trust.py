@@ -120,7 +120,13 @@ def trusting(
         if not isinstance(condition, TinyCondition):
             raise TypeError(f"trust is put in tiny alone, not at a {type(condition).__name__}")
         with torch.inference_mode():
-            predicted, degraded = denoiser(x, t, condition), condition.degraded
+            degraded = condition.degraded
+            # A state on the way was led there by answers that were cut; the network is shown where its own would have
+            # led, or what it trusts little would be cut again at every step.
+            uncut = (
+                x if t == 0 else torch.lerp(degraded, x, 1 / share[:, None, None, None].clamp_min(0.01).to(x))
+            )
+            predicted = denoiser(uncut, t, condition)
             if t == 0 and trust is not None:
                 share = strength * trust(steady(evidence_of(degraded, predicted)))
             weight = share[:, None, None, None].to(predicted)
