@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ RUN = TinyRun(
     steps=12,
     warmup=2,
     refine=0.5,
+    again=2,
     held_out=1,
     validate_every=100,
     checkpoint_every=3,
@@ -52,6 +54,27 @@ def test_resuming_equals_never_stopping(photos: Photos, tmp_path: Path) -> None:
     for name, value in whole.model.state_dict().items():
         assert torch.equal(second.model.state_dict()[name], value), name
         assert torch.equal(second.average[name], whole.average[name]), name
+
+
+def test_answers_are_refined_up_to_so_often_before_they_are_learnt_from(
+    photos: Photos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rounds = [RUN.rounds(step) for step in range(3000)]
+    assert [round(rounds.count(count) / 1000, 1) for count in range(3)] == [1, 1, 1]
+    trainer = TinyTrainer(replace(RUN, refine=1.0), photos, tmp_path)
+    torch.nn.init.normal_(trainer.model.leave.weight, std=0.05)
+    step = next(step for step in range(100) if RUN.rounds(step) == 2)
+    trainer.step = step
+    seen: list[bool] = []
+    real = trainer.model.forward
+    monkeypatch.setattr(
+        trainer.model, "forward", lambda *given: (seen.append(torch.is_grad_enabled()), real(*given))[1]
+    )
+    before = trainer.model.enter.weight.detach().clone()
+    trainer.train_step()
+    # The answer, two rounds that are not learnt from, and one that is.
+    assert seen == [True, False, False, True]
+    assert not torch.equal(trainer.model.enter.weight, before)
 
 
 def test_the_loss_falls_on_one_task(photos: Photos, tmp_path: Path) -> None:

@@ -20,11 +20,11 @@ def tiny_cpu() -> TinyRun:
 
 
 def tiny_further(steps: int = 12_000) -> TinyRun:
-    """On from given weights on two CPU cores, at a lower rate and with more of the larger crops.
+    """On from given weights on two CPU cores, at a lower rate, with more of the larger crops, for walks of many steps.
 
     Command: `unfade train tiny --recipe further --start src/unfade/backbones/weights/tiny.safetensors --photos DIR...`.
     """
-    return TinyRun(steps=steps, lr=3e-4, stages=((0.4, 96, 24), (0.6, 128, 16)))
+    return TinyRun(steps=steps, lr=3e-4, stages=((0.4, 96, 24), (0.6, 128, 16)), refine=0.25, again=3)
 
 
 def tiny_gpu(steps: int = 60_000) -> TinyRun:

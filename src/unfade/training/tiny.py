@@ -36,6 +36,7 @@ class TinyRun:
         lr, warmup, weight_decay: peak rate, steps to reach it, decoupled decay; the rate falls as a cosine to 0.
         ema: decay of the averaged weights, which are the ones shipped.
         refine: share of steps that also learn from the network's own answer at a later tau.
+        again: how often, at most, that answer has been refined before; walks of many steps lead there.
         floor: root-mean-square error of the input below which a sample counts no more for being easier.
         held_out: photos kept for validation.
         seed: of everything random.
@@ -51,6 +52,7 @@ class TinyRun:
     weight_decay: float = 0.01
     ema: float = 0.999
     refine: float = 0.15
+    again: int = 0
     floor: float = 0.03
     held_out: int = 24
     seed: int = 0
@@ -69,6 +71,10 @@ class TinyRun:
     def refines(self, step: int) -> bool:
         """Whether a step also learns at a later tau; one answer for the whole team, so that nobody waits."""
         return subseed(self.seed, "refine", step) % 10_000 < 10_000 * self.refine
+
+    def rounds(self, step: int) -> int:
+        """How often a step's answer is refined before it is learnt from, 0 to `again`, each as often."""
+        return subseed(self.seed, "rounds", step) % (self.again + 1)
 
     def rate(self, step: int) -> float:
         """The learning rate at a step."""
@@ -197,12 +203,17 @@ class TinyTrainer:
             predicted = self.model(degraded, start, degraded, context)
             loss = self._judge(predicted, sample)
             if self.plan.refines(self.step):
-                tau = torch.rand(batch, generator=self.generator, device=self.device) * 0.9 + 0.05
                 earlier = predicted.detach().clamp(0, 1)
-                state = torch.lerp(degraded, earlier, tau[:, None, None, None])
-                again = self.model(state, tau, degraded, context)
-                loss = loss + self._judge(again, sample)
+                with torch.no_grad():
+                    for _ in range(self.plan.rounds(self.step)):
+                        earlier = self._refined(earlier, degraded, context.detach()).clamp(0, 1)
+                loss = loss + self._judge(self._refined(earlier, degraded, context), sample)
         return loss
+
+    def _refined(self, earlier: Tensor, degraded: Tensor, context: Tensor) -> Tensor:
+        """The answer at a random tau to the state that an earlier answer leads to."""
+        tau = torch.rand(len(degraded), generator=self.generator, device=self.device) * 0.9 + 0.05
+        return self.model(torch.lerp(degraded, earlier, tau[:, None, None, None]), tau, degraded, context)
 
     def _judge(self, predicted: Tensor, sample: Sample) -> Tensor:
         return relative_error(predicted, sample.clean, sample.degraded, self.plan.floor)
