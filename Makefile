@@ -41,6 +41,7 @@ bench: $(READY)  ## quality and speed, into benchmarks/results/
 	$(BIN)/python benchmarks/counters.py
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/quality.py --data $(BENCH) --peers 2 --workers 2
+	$(BIN)/python benchmarks/steering.py --data $(BENCH)
 	$(BIN)/python benchmarks/tables.py
 
 train-tiny: $(READY)  ## train the embedded model, or go on with it, into $(RUNS)

@@ -114,6 +114,31 @@ def speed(result: dict[str, Any]) -> list[str]:
     return lines
 
 
+def words(found: dict[str, Any]) -> list[str]:
+    """A line for each mixture and wish."""
+    lines = [
+        "| damage | prompt | input, dB | without the prompt | with it | the wish granted alone | of the rest is left |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for row in found["words"]:
+        figures = " | ".join(f"{row[name]:.2f}" for name in ("input", "blind", "asked", "alone"))
+        lines.append(f"| {row['damage']} | {row['prompt']} | {figures} | {row['kept']:.0%} |")
+    return lines
+
+
+def steps(found: dict[str, Any]) -> list[str]:
+    """PSNR and sharpness by task and number of steps."""
+    counts = sorted({row["steps"] for row in found["steps"]})
+    lines = ["| task | " + " | ".join(f"{count} steps" for count in counts) + " |"]
+    lines.append("| --- |" + " ---: |" * len(counts))
+    for task in dict.fromkeys(row["task"] for row in found["steps"]):
+        mine = sorted((row for row in found["steps"] if row["task"] == task), key=lambda row: row["steps"])
+        lines.append(
+            f"| {task} | " + " | ".join(f"{row['psnr']:.2f} ({row['sharpness']:.2f})" for row in mine) + " |"
+        )
+    return lines
+
+
 def told(result: dict[str, Any]) -> str:
     """What was measured where."""
     hardware = result["hardware"]
@@ -135,11 +160,14 @@ def parts() -> dict[str, list[str]]:
     """Every table by the name of its markers."""
     found = read("quality.json")
     fast = read("speed.json")
+    steered = read("steering.json")
     return {
         "quality": [*quality(found), "", told(found)],
         "groups": [*groups(found), "", told(found)],
         "peers": [*peers(found), "", told(found)],
         "speed": [*speed(fast), told(fast)],
+        "words": [*words(steered), "", told(steered)],
+        "steps": [*steps(steered), "", told(steered)],
     }
 
 

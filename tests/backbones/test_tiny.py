@@ -9,7 +9,7 @@ from unfade.backbones.catalog import CATALOG
 from unfade.backbones.tiny import Tiny, TinyConfig, thumbnail_of
 from unfade.backbones.tiny_denoiser import TinyCondition, TinyDenoiser
 from unfade.backbones.tiny_weights import LIMIT, load_tiny, save_tiny
-from unfade.backbones.words import WordEncoder, hashed
+from unfade.backbones.words import WordEncoder, hashed, read_words
 from unfade.core import ModelError, UnfadeError
 from unfade.diffusion import tiled
 
@@ -97,6 +97,21 @@ def test_any_prompt_is_read_without_a_crash(prompt: str) -> None:
 
 def test_word_order_and_neighbours_count() -> None:
     assert set(hashed("keep the noise", 2048)) != set(hashed("the noise keep", 2048))
+
+
+def test_what_is_to_stay_is_read_apart_from_what_is_to_go() -> None:
+    assert read_words("Remove the noise, keep the haze.") == [
+        "remove",
+        "the",
+        "noise",
+        "~keep",
+        "~the",
+        "~haze",
+    ]
+    assert read_words("without touching the grain: brighten it")[-2:] == ["brighten", "it"]
+    assert read_words("don't remove the rain")[0].startswith("~")
+    one, other = ("remove the noise, keep the haze", "remove the haze, keep the noise")
+    assert len(set(hashed(one, 2048)) & set(hashed(other, 2048))) < 0.6 * len(set(hashed(one, 2048)))
 
 
 def test_batched_equals_one_by_one() -> None:

@@ -3,8 +3,18 @@
 import pytest
 
 from unfade.prompts import Wish, goal_sentence, read_wish
-from unfade.prompts.goals import EVERYTHING, PHRASES
+from unfade.prompts.goals import EVERYTHING, KEPT, PHRASES
 from unfade.prompts.vbridge import PROMPT
+
+# Says what is to stay in words that are no goal's.
+VAGUE = {
+    "keep it soft",
+    "leave the resolution",
+    "keep the artefacts",
+    "leave the blocks",
+    "leave the mood",
+    "leave the weather",
+}
 
 
 @pytest.mark.parametrize("prompt", [None, "", "   \n"])
@@ -13,11 +23,18 @@ def test_no_prompt_is_blind_and_understood(prompt: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    "phrase", [*(phrase for several in PHRASES.values() for phrase in several), *EVERYTHING]
+    "phrase",
+    [phrase for several in (*PHRASES.values(), *KEPT.values()) for phrase in several if phrase not in VAGUE],
 )
 def test_every_goal_we_know_is_understood(phrase: str) -> None:
     wish = read_wish(f"A street at night: {phrase}!")
     assert wish.understood and wish.text == f"A street at night: {phrase}!" and wish.strength == 1
+
+
+@pytest.mark.parametrize("prompt", [*EVERYTHING, PROMPT, "Please restore it!", "my dog: fix everything"])
+def test_what_asks_for_everything_is_blind_and_understood(prompt: str) -> None:
+    assert read_wish(prompt) == Wish(None, 1.0, True)
+    assert read_wish(f"slightly {prompt}") == Wish(None, 0.5, True)
 
 
 @pytest.mark.parametrize(
@@ -40,11 +57,6 @@ def test_without_a_known_goal_a_prompt_is_blind_and_says_so(prompt: str) -> None
 )
 def test_words_of_strength_are_taken_out(prompt: str, text: str | None, strength: float) -> None:
     assert read_wish(prompt) == Wish(text, strength, True)
-
-
-def test_published_prompts_ask_for_everything() -> None:
-    assert read_wish(PROMPT).understood
-    assert PROMPT in EVERYTHING
 
 
 def test_ten_thousand_characters_are_read() -> None:

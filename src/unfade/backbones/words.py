@@ -9,12 +9,23 @@ from torch import Tensor, nn
 MAX_TOKENS = 128
 
 
+# From one of these words to the end of its clause a prompt says what is to stay.
+_KEEPING = re.compile(r"\b(?:keep(?:ing)?|leav(?:e|ing)|not|don't|without)\b[^,;.:!?\n]*")
+
+
+def read_words(prompt: str) -> list[str]:
+    """The words of a prompt, lower case; those that say what is to stay carry a mark, or "remove the noise, keep the
+    haze" and "remove the haze, keep the noise" would have nearly the same words."""
+    marked = _KEEPING.sub(lambda clause: re.sub(r"(\w+)", r"~\1", clause[0]), prompt.lower())
+    return re.findall(r"~?\w+", marked)
+
+
 def hashed(prompt: str, buckets: int) -> list[int]:
     """Bucket numbers (from 1; 0 is padding) of the words and neighbouring word pairs of a prompt.
 
     At most `MAX_TOKENS` numbers: what a very long prompt says after that is not read.
     """
-    words = re.findall(r"\w+", prompt.lower())[: MAX_TOKENS // 2]
+    words = read_words(prompt)[: MAX_TOKENS // 2]
     pairs = [f"{first} {second}" for first, second in zip(words, words[1:], strict=False)]
     tokens = [*words, *pairs][:MAX_TOKENS]
     return [1 + zlib.crc32(token.encode("utf-8", "replace")) % (buckets - 1) for token in tokens]

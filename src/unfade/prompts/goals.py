@@ -2,8 +2,6 @@
 
 import random
 
-from unfade.prompts.vbridge import PROMPT
-
 # Phrases per degradation name (unfade.degrade); each completes "Please ..." and "The photo should ...".
 PHRASES: dict[str, tuple[str, ...]] = {
     "gaussian-noise": ("remove the noise", "denoise it", "clean up the grain", "reduce the noise"),
@@ -53,27 +51,32 @@ _SCENES = (
     "a red car in the city: ",
     "two birds on a branch, ",
 )
-EVERYTHING = ("restore this photo", "fix everything", "make it look good again", "restore it", PROMPT)
+# What asks for no goal of its own; nothing is said to the model then.
+EVERYTHING = ("restore this photo", "fix everything", "make it look good again", "restore it")
 
 
-def goal_sentence(names: tuple[str, ...], dice: random.Random, kept: tuple[str, ...] = ()) -> str:
+def goal_sentence(names: tuple[str, ...], dice: random.Random, kept: tuple[str, ...] = ()) -> str | None:
     """A sentence asking for everything named to go, worded at random.
 
     Args:
-        names: of degradations. Those without a phrase are passed over; with none left the sentence asks for
-            everything.
+        names: of degradations. Those without a phrase are passed over; with none left there is nothing to say.
         dice: what chooses the words.
-        kept: names of degradations that are to stay; half of the time it is said so.
+        kept: names of degradations that are to stay. Half of the time each is said to, now and then nothing else is.
     """
     wanted = [dice.choice(PHRASES[name]) for name in names if name in PHRASES]
     if not wanted:
-        return dice.choice(EVERYTHING)
+        return None
     dice.shuffle(wanted)
+    if kept and dice.random() < 0.12 and all(name in KEPT for name in kept):
+        return dice.choice(_OPENINGS) + ", ".join(dice.choice(KEPT[name]) for name in kept)
     joined = wanted[0] if len(wanted) == 1 else ", ".join(wanted[:-1]) + " and " + wanted[-1]
     if kept and dice.random() < 0.3:
         joined = f"only {joined}"
     for name in kept:
         if name in KEPT and dice.random() < 0.5:
             joined += f", {dice.choice(KEPT[name])}"
+    if dice.random() < 0.1:
+        # Something that isn't there may be asked to stay as well.
+        joined += f", {dice.choice(KEPT[dice.choice([name for name in KEPT if name not in names])])}"
     scene = dice.choice(_SCENES) if dice.random() < 0.2 else ""
     return scene + dice.choice(_OPENINGS) + joined

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 
 from unfade.prompts.goals import EVERYTHING, PHRASES
+from unfade.prompts.vbridge import PROMPT
 
 # Share of the way from degraded to restored that is gone, by the words that ask for it.
 STRENGTHS: dict[str, float] = {
@@ -28,7 +29,7 @@ class Wish:
     """A prompt as it was understood.
 
     Attributes:
-        text: what the model is told; None for "restore everything".
+        text: what the model is told; None for "restore everything", said or unsaid.
         strength: share of the way to the answer that is wanted, 1 being all of it.
         understood: whether a goal was found in what was said; a prompt without one is blind.
     """
@@ -50,14 +51,17 @@ def read_wish(prompt: str | None) -> Wish:
     text = " ".join(_STRENGTH.sub(" ", prompt).split())
     if not text:
         return Wish(None, strength)
-    if not GOAL_WORDS.intersection(re.findall(r"\w+", text.lower())):
-        return Wish(None, strength, understood=False)
-    return Wish(text, strength)
+    words = _words(text)
+    if words == _words(PROMPT):
+        return Wish(None, strength)
+    if words & GOAL_WORDS:
+        return Wish(text, strength)
+    return Wish(None, strength, understood=bool(words & WHOLE_WORDS))
 
 
-def _goal_words() -> frozenset[str]:
-    phrases = (*(phrase for several in PHRASES.values() for phrase in several), *EVERYTHING[:-1])
-    return frozenset(word for phrase in phrases for word in re.findall(r"\w+", phrase.lower())) - _FILLERS
+def _words(*texts: str) -> frozenset[str]:
+    return frozenset(word for text in texts for word in re.findall(r"\w+", text.lower()))
 
 
-GOAL_WORDS = _goal_words()
+WHOLE_WORDS = _words(*EVERYTHING) - _FILLERS
+GOAL_WORDS = _words(*(phrase for several in PHRASES.values() for phrase in several)) - _FILLERS - WHOLE_WORDS

@@ -17,16 +17,16 @@ from unfade.training.photos import Photos
 
 # (share, kinds): single tasks that are tested on their own, then all FoundIR groups alike.
 SINGLES: tuple[tuple[float, str | None], ...] = (
-    (0.21, "gaussian-noise"),
+    (0.19, "gaussian-noise"),
     (0.12, "downsample"),
-    (0.08, "jpeg"),
+    (0.11, "jpeg"),
     (0.15, "motion-blur"),
     (0.03, "defocus"),
     (0.01, "gaussian-blur"),
-    (0.05, "lowlight"),
+    (0.06, "lowlight"),
     (0.04, "haze"),
     (0.03, "rain"),
-    (0.08, "raindrop"),
+    (0.06, "raindrop"),
     (0.02, None),
 )
 
@@ -66,7 +66,7 @@ class SampleRule:
     batch: int = 16
     together: int = 4
     prompted: float = 0.35
-    partial: float = 0.15
+    partial: float = 0.25
     reduced: float = 0.3
     framed: float = 0.6
 
