@@ -1,6 +1,7 @@
 """Progressive's CPU-sized proof, a step or two of everything: photos in, base, adapter, films and verdicts out."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +32,21 @@ def folder(examples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_everything_is_written(folder: Path) -> None:
-    figures = json.loads((folder / "report" / "figures.json").read_text())
+    def refuse(name: str) -> float:
+        raise AssertionError(f"{name} is not JSON")
+
+    text = (folder / "report" / "figures.json").read_text()
+    figures = json.loads(text, parse_constant=refuse)
     assert set(figures["films"]) == {"adapter", "untuned", "wrong", "empty"}
     for films in figures["films"].values():
         assert set(films) == set(TASKS)
         assert all(len(films[task][metric]["mean"]) == 9 for task in TASKS for metric in ("psnr", "ssim"))
     assert set(figures["steps"]) == {"1", "2"}
+    assert set(figures["spent"]) == {"vae", "base", "adapter"}
+    assert all(row["core_seconds"] > 0 for row in figures["spent"].values())
+    assert {task: set(others) for task, others in figures["text"].items()} == {
+        task: set(TASKS) - {task} for task in TASKS
+    }
     page = (folder / "report" / "README.md").read_text()
     assert "## Along the frames: the base without the adapter" in page
     assert all(sentence in page for sentence in figures["verdicts"])
@@ -121,8 +131,22 @@ def test_bad_wishes(examples: Path, tmp_path: Path) -> None:
         run_progressive_cpu([examples], tmp_path, recipe="x")
     with pytest.raises(UsageError, match="unknown stage 'x'"):
         run_progressive_cpu([examples], tmp_path, recipe="smoke", stage="x")
+    with pytest.raises(UsageError, match="--workers must be at least 1, not 0"):
+        run_progressive_cpu([examples], tmp_path, recipe="smoke", workers=0)
+    with pytest.raises(UsageError, match="run --stage vae before this one"):
+        run_progressive_cpu([examples], tmp_path, recipe="smoke", stage="base")
+    with pytest.raises(UsageError, match="run --stage adapter before this one"):
+        run_progressive_cpu([examples], tmp_path, recipe="smoke", stage="report")
     with pytest.raises(InputError, match="4 photos are too few for this recipe, which takes 990"):
         run_progressive_cpu([examples], tmp_path)
+
+
+def test_a_run_goes_on_with_its_own_photos_only(folder: Path, examples: Path, tmp_path: Path) -> None:
+    others = tmp_path / "others"
+    shutil.copytree(examples, others)
+    shutil.copy(others / "coffee.png", others / "zebra.png")
+    with pytest.raises(UsageError, match="was begun with other photos"):
+        run_progressive_cpu([others], folder, recipe="smoke", stage="report")
 
 
 def test_the_real_recipe_is_the_published_adapter() -> None:
@@ -141,33 +165,44 @@ def film(rho: float, p: float, *mean: float) -> dict[str, Any]:
 
 def test_sentences_say_what_the_figures_say() -> None:
     rising, flat = film(1.0, 1e-6, 10, 11, 12, 13), film(0.3, 0.4, 10, 10, 10, 10.01)
+    both = {"psnr": rising, "ssim": rising}
     gap = {"mean": 1.0, "low": 0.5, "high": 1.5, "p": 1e-4}
     none = {"mean": 0.1, "low": -0.5, "high": 0.7, "p": 0.3}
-    figures = {
+    nothing = film(float("nan"), float("nan"), 10, 10)
+    figures: dict[str, Any] = {
         "films": {
             "adapter": {
-                "resolution": {"psnr": rising, "ssim": rising},
+                "resolution": both,
                 "blur": {"psnr": rising, "ssim": flat},
                 "lowlight": {"psnr": film(0.95, 1e-6, 10, 12, 11, 13), "ssim": rising},
             },
             "untuned": {
-                "resolution": {"psnr": flat},
-                "blur": {"psnr": film(float("nan"), float("nan"), 10, 10)},
-                "lowlight": {"psnr": rising},
+                "resolution": {"psnr": flat, "ssim": flat},
+                "blur": {"psnr": nothing, "ssim": nothing},
+                # No test is passed, but flat it isn't.
+                "lowlight": {"psnr": film(0.85, 1e-9, 10, 16), "ssim": flat},
             },
         },
-        "text": {"resolution": gap, "blur": none, "lowlight": gap},
+        "over_untuned": dict.fromkeys(TASKS, gap),
+        "text": {
+            "resolution": {"blur": gap, "lowlight": gap},
+            "blur": {"resolution": none, "lowlight": gap},
+            "lowlight": {"resolution": gap, "blur": gap},
+        },
         "over_input": {"resolution": gap, "blur": none, "lowlight": gap},
     }
     told = verdicts(figures)
-    assert told[0].startswith("resolution: films rise (PSNR: rho 1.00, +3.00 dB")
+    assert told[0].startswith("resolution: films rise (PSNR: rho 1.00, +3.00, p 1e-06")
     assert told[1].startswith("blur: films do NOT rise")
     assert told[2].startswith("lowlight: films rise")
-    assert "adapter does not rise" in told[3]
-    assert "adapter does not rise" in told[4]
-    assert "adapter RISES" in told[5]
-    assert "its own prompt is better than another task's by 1.00 dB" in told[6]
-    assert "its own prompt is NOT better" in told[7]
-    assert "the last frame is NOT better than the input" in told[10]
-    assert told[12].startswith("Shape: of the whole rise frame 5 has 67 % (resolution)")
-    assert told[13] == "lowlight: brightening is NOT strictly monotone."
+    assert "adapter stays flat" in told[3]
+    assert "adapter stays flat" in told[4]
+    assert "adapter does NOT stay flat" in told[5]
+    assert "+1.00 dB (+0.50 to +1.50, p 0.0001) from the base's" in told[3]
+    assert "its own prompt is better than that of blur by 1.00 dB" in told[6]
+    assert "its own prompt is NOT better than that of resolution" in told[8]
+    assert "the last frame is NOT better than the input" in told[13]
+    assert told[15] == "Shape: can't be told, since not all films rise."
+    assert told[16] == "lowlight: brightening is NOT strictly monotone."
+    figures["films"]["adapter"]["blur"] = both
+    assert verdicts(figures)[15].startswith("Shape: of the whole rise frame 5 has 67 % (resolution)")

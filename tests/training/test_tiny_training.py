@@ -70,11 +70,25 @@ def test_answers_are_refined_up_to_so_often_before_they_are_learnt_from(
     monkeypatch.setattr(
         trainer.model, "forward", lambda *given: (seen.append(torch.is_grad_enabled()), real(*given))[1]
     )
-    before = trainer.model.enter.weight.detach().clone()
     trainer.train_step()
     # The answer, two rounds that are not learnt from, and one that is.
     assert seen == [True, False, False, True]
-    assert not torch.equal(trainer.model.enter.weight, before)
+
+
+def test_refined_answers_are_learnt_from(photos: Photos, tmp_path: Path) -> None:
+    gradients: list[torch.Tensor] = []
+    for refine in (0.0, 1.0):
+        trainer = TinyTrainer(replace(RUN, refine=refine), photos, tmp_path)
+        torch.nn.init.normal_(
+            trainer.model.leave.weight, std=0.05, generator=torch.Generator().manual_seed(0)
+        )
+        sample = draw_sample(photos, SampleRule(32, 4, 2), random.Random(0), torch.Generator().manual_seed(0))
+        trainer._loss(sample).backward()
+        gradient = trainer.model.time[0].weight.grad
+        assert gradient is not None
+        gradients.append(gradient.clone())
+    # At tau = 0 the weight of time has no gradient.
+    assert not gradients[0].any() and gradients[1].any()
 
 
 def test_the_loss_falls_on_one_task(photos: Photos, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import json
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -12,9 +12,6 @@ from unfade.backbones.wan import build_wan
 from unfade.backbones.wan_config import WanConfig
 from unfade.backbones.wan_denoiser import WanCondition
 from unfade.backbones.wan_vae_tiles import tile_grid, tiles_decoded
-
-if TYPE_CHECKING:
-    pass
 
 
 def footprint_of(

@@ -14,9 +14,10 @@ from unfade.backbones.cogvideox import CogVideoX
 from unfade.backbones.cogvideox_folder import load_cogvideox, open_cogvideox, save_cogvideox
 from unfade.backbones.few_words import save_few_words_encoder
 from unfade.backbones.video import embeddings_of
-from unfade.core import InputError
+from unfade.core import InputError, UsageError
 from unfade.prompts.progressive import UNIFORM
 from unfade.recipes.progressive_cpu import ProgressiveCpu
+from unfade.recipes.same_photos import check_same_photos
 from unfade.recipes.small_coder import train_coder
 from unfade.training.folded import folded_convolutions
 from unfade.training.photos import Photos, load_photos
@@ -39,7 +40,7 @@ class Material:
 
     @staticmethod
     def of(recipe: ProgressiveCpu, photos: Sequence[Path]) -> "Material":
-        """Photos of the folders, always divided in the same way.
+        """Photos of the folders; the same photos are always divided in the same way.
 
         Raises:
             InputError: they are too few.
@@ -70,8 +71,18 @@ class ProgressiveProof:
     ) -> None:
         self.recipe = recipe
         self.material = Material.of(recipe, photos)
+        check_same_photos(folder, self.material.coder, self.material.held_out)
         self.folder = folder
         self.report = report
+
+    def needs(self, path: Path, stage: str) -> None:
+        """Whether what an earlier stage makes is there.
+
+        Raises:
+            UsageError: it isn't.
+        """
+        if not path.exists():
+            raise UsageError(f"{path} is not there yet; run --stage {stage} before this one, or --stage all")
 
     @property
     def start(self) -> Path:
@@ -100,6 +111,7 @@ class ProgressiveProof:
         """The transformer, whole, from nothing: whatever it is told, it copies its input."""
         if self.model.exists():
             return
+        self.needs(self.start, "vae")
         made = self.folder / ".model"
         shutil.rmtree(made, ignore_errors=True)
         video = load_cogvideox(open_cogvideox(self.start), torch.float32)
@@ -118,6 +130,7 @@ class ProgressiveProof:
         """The LoRA, on the base, for all three tasks with their uniform prompts."""
         if self.adapter.exists():
             return
+        self.needs(self.model, "base")
         video = load_cogvideox(open_cogvideox(self.model), torch.float32)
         sequences = ProgressionSequences(self.material.few)
         trainer = self._train(self.recipe.adapter, video, sequences, self.adapter.parent)

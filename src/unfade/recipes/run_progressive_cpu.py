@@ -16,6 +16,8 @@ from unfade.recipes.progressive_cpu_report import report_proof
 from unfade.recipes.progressive_proof import ProgressiveProof, Report
 from unfade.recipes.stages import timed
 
+STAGES = ("vae", "base", "adapter", "report")
+
 
 def run_progressive_cpu(
     photos: Sequence[Path],
@@ -37,12 +39,16 @@ def run_progressive_cpu(
         report: told every line of the logs; must be importable where there are several workers.
 
     Raises:
-        UsageError: recipe or stage is unknown.
+        UsageError: recipe or stage is unknown, there are no workers, or a stage's turn has not come.
         InputError: the photos can't be read or are too few.
         UnfadeError: a stage failed.
     """
     if recipe not in RECIPES:
         raise UsageError(f"unknown recipe {recipe!r}; there is {', '.join(RECIPES)}")
+    if stage not in (*STAGES, "all"):
+        raise UsageError(f"unknown stage {stage!r}; there is {', '.join(STAGES)} and all")
+    if workers < 1:
+        raise UsageError(f"--workers must be at least 1, not {workers}")
     proof = ProgressiveProof(RECIPES[recipe](), photos, folder, report)
     stages: dict[str, Callable[[], object]] = {
         "vae": lambda: proof.train_vae(workers),
@@ -50,9 +56,7 @@ def run_progressive_cpu(
         "adapter": proof.train_adapter,
         "report": lambda: report_proof(proof, proof.folder / "report"),
     }
-    if stage != "all" and stage not in stages:
-        raise UsageError(f"unknown stage {stage!r}; there is {', '.join(stages)} and all")
-    for name in stages if stage == "all" else (stage,):
+    for name in STAGES if stage == "all" else (stage,):
         timed(proof.folder, name, stages[name])
 
 

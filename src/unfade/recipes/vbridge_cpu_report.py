@@ -15,7 +15,7 @@ from unfade.core import Clip
 from unfade.degrade.framing import sides_of
 from unfade.media.images import write_image
 from unfade.recipes.run_tiny import commit
-from unfade.recipes.stages import seconds_of
+from unfade.recipes.stages import spent
 from unfade.recipes.vbridge_judging import write_json, write_text
 from unfade.recipes.vbridge_proof import DRIFT, VBridgeProof
 from unfade.recipes.vbridge_tables import Row, markdown_table, verdicts
@@ -41,7 +41,7 @@ def report_proof(proof: VBridgeProof, folder: Path) -> dict[str, Any]:
         for table, rows in recipe.tables.items()
     }
     figures["verdicts"] = verdicts(figures)
-    figures["seconds"] = seconds_of(proof.folder)
+    figures["seconds"] = {stage: one.seconds for stage, one in spent(proof.folder).items()}
     figures["commit"] = commit()
     figures["machine"] = f"{platform.machine()}, torch {torch.__version__}"
     write_json(folder / "figures.json", figures)

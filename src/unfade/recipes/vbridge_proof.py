@@ -17,6 +17,7 @@ from unfade.backbones.wordless import save_wordless_encoder
 from unfade.core import Clip, subseed
 from unfade.degrade import named
 from unfade.media.images import write_image
+from unfade.recipes.same_photos import check_same_photos
 from unfade.recipes.small_coder import train_coder
 from unfade.recipes.vbridge_ablations import Ablation
 from unfade.recipes.vbridge_cpu import VBridgeCpu
@@ -71,6 +72,7 @@ class VBridgeProof:
         self.recipe = recipe
         self.photos = photos
         self.material = Material.of(recipe, photos)
+        check_same_photos(folder, self.material.coder, self.material.held_out)
         self.folder = folder
         self.report = report
         self.text = torch.zeros(1, 1, recipe.model.transformer["text_dim"])

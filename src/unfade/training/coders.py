@@ -9,8 +9,9 @@ from torch import Tensor, nn
 def settle(vae: Any) -> None:
     """Makes a fresh VAE easy to teach.
 
-    Each frame is a photo of its own: older moments of every kernel become 0, so what a photo teaches holds for
-    clips from the first step on. Each residual block passes on what it gets: its last convolution becomes 0, so
+    Convolutions see each frame by itself: older moments of every kernel become 0, so what a photo teaches holds for
+    clips from the first step on (CogVideoX's norms still look at all frames together). Each residual block passes on
+    what it gets: its last convolution becomes 0, so
     training begins from the averages and copies of the shortcuts. The posterior begins narrow (a standard deviation
     of 0.05), or its noise would drown what little the latents say at first. And CogVideoX's norms, which take their
     scale and shift from the latents, begin as plain ones.

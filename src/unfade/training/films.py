@@ -1,4 +1,4 @@
-"""Many films at once from a CogVideoX model, each judged frame by frame against its truth."""
+"""Many films at once from a CogVideoX model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

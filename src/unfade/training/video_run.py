@@ -22,7 +22,7 @@ class VideoRun:
     Attributes:
         stages: (epochs, crop), from coarse to fine; a crop is the side of a square or (height, width).
         frames: of a sequence.
-        lr, warmup: rate, reached after this many steps and constant from then on; it does not start again with a stage.
+        lr, warmup: rate, reached after this many steps and constant until it cools; a stage does not start it again.
         cooling: share of the steps, the last ones, over which the rate falls to 0 in a straight line; a model trained
             from nothing needs that.
         weight_decay, eps, betas: of AdamW.
