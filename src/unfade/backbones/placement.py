@@ -9,19 +9,19 @@ from torch import nn
 
 from unfade.backbones.footprint import FP8_SKIPPED
 from unfade.backbones.memory_plan import MemoryPlan
-from unfade.backbones.wan import Wan
+from unfade.backbones.video import VideoModel
 
 _HOOKS = ("layer_execution_tracker", "lazy_prefetch_group_offloading", "group_offloading")
 _HOST = torch.device("cpu")
 
 
-def apply_memory_plan(wan: Wan, plan: MemoryPlan, device: torch.device) -> None:
+def apply_memory_plan(video: VideoModel, plan: MemoryPlan, device: torch.device) -> None:
     """Puts a model where a plan wants it, whatever plan it followed before.
 
     Adapters are to be attached before, since weights that come later don't follow the plan.
 
     Args:
-        wan: loaded, best on the host: then nothing that isn't wanted ever reaches the device.
+        video: loaded, best on the host: then nothing that isn't wanted ever reaches the device.
         plan: what to do.
         device: where it computes.
 
@@ -29,40 +29,40 @@ def apply_memory_plan(wan: Wan, plan: MemoryPlan, device: torch.device) -> None:
         ValueError: the weights are stored in fp8 already and the plan wants the real ones, which have to be loaded
             again.
     """
-    if stored_in_fp8(wan) and plan.weights != "fp8":
+    if stored_in_fp8(video) and plan.weights != "fp8":
         raise ValueError("fp8 can't be undone; load the weights again for another memory plan")
-    _unhook(wan)
-    wan.vae.tile = plan.tile
-    transformer: Any = wan.denoiser.model
+    _unhook(video)
+    video.vae.tile = plan.tile
+    transformer: Any = video.denoiser.model
     if plan.weights == "resident":
-        wan.to(device)
+        video.to(device)
         return
-    wan.to(_HOST)
-    if plan.weights == "fp8" and not stored_in_fp8(wan):
+    video.to(_HOST)
+    if plan.weights == "fp8" and not stored_in_fp8(video):
         _store_in_fp8(transformer)
-    turns = _Turns(device, [transformer, wan.vae.model])  # type: ignore[list-item]
+    turns = _Turns(device, [transformer, video.vae.model])  # type: ignore[list-item]
     if plan.weights == "group":
         _group(transformer, device)
-        turns = _Turns(device, [wan.vae.model])  # type: ignore[list-item]
-    wan.denoiser.before = _Turn(turns, transformer)
-    wan.vae.before = _Turn(turns, wan.vae.model)  # type: ignore[arg-type]
+        turns = _Turns(device, [video.vae.model])  # type: ignore[list-item]
+    video.denoiser.before = _Turn(turns, transformer)
+    video.vae.before = _Turn(turns, video.vae.model)  # type: ignore[arg-type]
 
 
-def retreat(wan: Wan) -> None:
+def retreat(video: VideoModel) -> None:
     """Takes a model back to the host, drops what an interrupted pass left, and gives PyTorch's unused memory back."""
-    _unhook(wan)
+    _unhook(video)
     # CogVideoX's VAE remembers nothing between chunks.
-    if clear := getattr(wan.vae.model, "clear_cache", None):
+    if clear := getattr(video.vae.model, "clear_cache", None):
         clear()
-    wan.to(_HOST)
+    video.to(_HOST)
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
 
-def stored_in_fp8(wan: Wan) -> bool:
+def stored_in_fp8(video: VideoModel) -> bool:
     """Whether some of the transformer's weights are in 8 bits."""
-    return any(one.dtype == torch.float8_e4m3fn for one in wan.denoiser.model.parameters())
+    return any(one.dtype == torch.float8_e4m3fn for one in video.denoiser.model.parameters())
 
 
 class _Turns:
@@ -137,14 +137,14 @@ def _store_in_fp8(transformer: Any) -> None:
     )
 
 
-def _unhook(wan: Wan) -> None:
+def _unhook(video: VideoModel) -> None:
     """Lets go of what moves weights, wherever they are."""
     from diffusers.hooks.hooks import HookRegistry
 
-    for part in (wan.denoiser, wan.vae):
+    for part in (video.denoiser, video.vae):
         if isinstance(part.before, _Turn):
             part.before.turns.leave()
         part.before = None
-    registry = HookRegistry.check_if_exists_or_initialize(wan.denoiser.model)  # type: ignore[arg-type]
+    registry = HookRegistry.check_if_exists_or_initialize(video.denoiser.model)  # type: ignore[arg-type]
     for name in _HOOKS:
         registry.remove_hook(name, recurse=True)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Generator, Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -255,7 +255,7 @@ class LatentRestorer:
         model = self._model(held[0], held[1])
         tiling = Tiling.of(self.config, fit, self.settings, Plan(tile=0))
         load = load_of(self.config, fit, tiling, self.settings, held[1])
-        self.placement.settle(cast(Any, model), load, held[0])
+        self.placement.settle(model, load, held[0])
         results: list[Tensor] = []
         for frame in clip.frames.split(1):
             still = fit.enter(frame).unsqueeze(2).expand(-1, -1, frames, -1, -1)
@@ -289,7 +289,7 @@ class LatentRestorer:
         texts = self._embed(asked, device)
         model = self._model(device, dtype)
         load = load_of(self.config, fit, tiling, settings, dtype, max(clips))
-        self.placement.settle(cast(Any, model), load, device)
+        self.placement.settle(model, load, device)
         latents = [(count - 1) // self.config.temporal_stride + 1 for count in clips]
         parts = settings.steps * tiling.count * len(clips) + sum(latents)
         tell = Tally(frames * settings.samples * parts, progress)
@@ -310,7 +310,7 @@ class LatentRestorer:
             job.walk.tell.done = 0
             return work()
 
-        return self.placement.run(cast(Any, job.walk.model), job.load, job.device, begun)
+        return self.placement.run(job.walk.model, job.load, job.device, begun)
 
     def _tokens(self, fit: Fit, tiling: Tiling, frames: int) -> list[int]:
         """How many tokens the transformer sees of each tile."""

@@ -9,7 +9,7 @@ import torch
 from unfade.backbones.free_memory import free_bytes, out_of_memory
 from unfade.backbones.memory_plan import MemoryPlan, Phase, VaeTiles, smaller_plan
 from unfade.backbones.placement import apply_memory_plan, retreat
-from unfade.backbones.wan import Wan
+from unfade.backbones.video import VideoModel
 from unfade.core import UnfadeError
 
 T = TypeVar("T")
@@ -22,7 +22,7 @@ _HOST = (
 
 
 def within_memory(
-    wan: Wan,
+    video: VideoModel,
     plan: MemoryPlan,
     device: torch.device,
     work: Callable[[], T],
@@ -30,10 +30,10 @@ def within_memory(
     *,
     tiles: VaeTiles = "auto",
 ) -> tuple[T, MemoryPlan]:
-    """What `work` gives under a plan that `wan` follows already, or under the next one whose failed phase is smaller.
+    """What `work` gives under a plan that `video` follows already, or under the next one whose failed phase is smaller.
 
     Args:
-        wan: the model that `work` uses.
+        video: the model that `work` uses.
         plan: that was applied to it.
         device: where it computes.
         work: from its beginning; it is called a second time if memory runs out in the first.
@@ -41,7 +41,7 @@ def within_memory(
         tiles: whether the VAE may decode in tiles.
 
     Returns:
-        The answer and the plan that it was found under, which `wan` follows now.
+        The answer and the plan that it was found under, which `video` follows now.
 
     Raises:
         UnfadeError: memory ran out twice, or nothing smaller is left to try.
@@ -51,13 +51,13 @@ def within_memory(
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
-        phase = failed_phase(wan, error)
+        phase = failed_phase(video, error)
     # Outside of the except clause, so that nothing of the first try is held by its traceback.
-    return after_running_out(wan, plan, device, work, phase, say, tiles=tiles)
+    return after_running_out(video, plan, device, work, phase, say, tiles=tiles)
 
 
 def after_running_out(
-    wan: Wan,
+    video: VideoModel,
     plan: MemoryPlan,
     device: torch.device,
     work: Callable[[], T],
@@ -73,7 +73,7 @@ def after_running_out(
     """
     host = device.type == "cpu"
     advice = _HOST if host else _DEVICE
-    retreat(wan)
+    retreat(video)
     # On the host the weights lie in what is not free any more; a plan counts them among what it needs.
     there = plan.footprint.transformer + plan.footprint.vae if host else 0
     less = smaller_plan(plan, free_bytes(device) + there, tiles, host, phase)
@@ -83,7 +83,7 @@ def after_running_out(
         )
     if say:
         say(f"memory ran out{_during(phase)} ({plan.name}); going on with {less.name}")
-    apply_memory_plan(wan, less, device)
+    apply_memory_plan(video, less, device)
     try:
         return work(), less
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
@@ -92,13 +92,13 @@ def after_running_out(
         raise UnfadeError(f"memory ran out twice ({plan.name}, then {less.name}); {advice}") from None
 
 
-def failed_phase(wan: Wan, error: BaseException) -> Phase | None:
+def failed_phase(video: VideoModel, error: BaseException) -> Phase | None:
     """In which phase an error was raised: by the calls of the model's parts in its traceback; None outside of them."""
     for frame, _ in walk_tb(error.__traceback__):
         part = frame.f_locals.get("self")
-        if part is wan.denoiser:
+        if part is video.denoiser:
             return "denoise"
-        if part is wan.vae:
+        if part is video.vae:
             return "encode" if frame.f_code.co_name.startswith("encode") else "decode"
     return None
 

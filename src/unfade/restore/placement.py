@@ -10,7 +10,7 @@ import torch
 from unfade.backbones.free_memory import free_bytes, out_of_memory
 from unfade.backbones.memory_plan import MemoryPlan, Phase, VaeTiles, Weights
 from unfade.backbones.placement import apply_memory_plan
-from unfade.backbones.wan import Wan
+from unfade.backbones.video import VideoModel
 from unfade.backbones.wan_config import WanConfig
 from unfade.backbones.wan_memory import choose_memory_plan
 from unfade.backbones.wan_speed import Rates, measure_rates, predict_seconds
@@ -134,14 +134,14 @@ class Placement:
     def name(self) -> str:
         return self.plan.name if self.plan else "resident"
 
-    def settle(self, wan: Wan, load: Load, device: torch.device) -> None:
+    def settle(self, video: VideoModel, load: Load, device: torch.device) -> None:
         """Puts a model where it can do what comes next; does nothing where it lies right already.
 
         Once memory ran out, the plan that was found then is kept for whatever is no larger: what was predicted to
         fit did not.
 
         Args:
-            wan: loaded, with its adapters on it.
+            video: loaded, with its adapters on it.
             load: what comes next.
             device: where it computes.
         """
@@ -152,20 +152,20 @@ class Placement:
                 f"--memory {self.room.memory} changes nothing on the CPU, where weights have nowhere else to wait"
             )
         if self._fallen is not None and load.within(self._fallen[0]):
-            self._follow(wan, self._fallen[1], device)
+            self._follow(video, self._fallen[1], device)
             return
         own = there = 0
-        for one in _parameters(wan):
+        for one in _parameters(video):
             own += one.numel() * one.element_size()
             there += one.numel() * one.element_size() if one.device.type == device.type else 0
         free = free_bytes(device) + there
         small = own + _PER_PIXEL * load.canvas[0] * load.canvas[1] < _SMALL * free
         if small and self.room == Room() and self.plan is None:
-            wan.to(device)
+            video.to(device)
             return
-        self._follow(wan, load.plan(self.room, device, free, _adapters(wan)), device)
+        self._follow(video, load.plan(self.room, device, free, _adapters(video)), device)
 
-    def run(self, wan: Wan, load: Load, device: torch.device, work: Callable[[], T]) -> T:
+    def run(self, video: VideoModel, load: Load, device: torch.device, work: Callable[[], T]) -> T:
         """What `work` gives; where memory runs out, once more from its beginning with a smaller plan.
 
         Raises:
@@ -175,7 +175,7 @@ class Placement:
         phase: Phase | None = None
         if self.plan is not None:
             before = self.plan
-            answer, self.plan = within_memory(wan, before, device, work, self._say, tiles=tiles)
+            answer, self.plan = within_memory(video, before, device, work, self._say, tiles=tiles)
             if self.plan is not before:
                 self._fallen = load, self.plan
             return answer
@@ -184,16 +184,16 @@ class Placement:
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise
-            phase = failed_phase(wan, error)
+            phase = failed_phase(video, error)
         # What seemed small beyond doubt had no plan; outside of the except clause, its traceback holds nothing more.
-        plan = load.plan(Room("resident", "off"), device, free_bytes(device), _adapters(wan))
-        answer, self.plan = after_running_out(wan, plan, device, work, phase, self._say, tiles=tiles)
+        plan = load.plan(Room("resident", "off"), device, free_bytes(device), _adapters(video))
+        answer, self.plan = after_running_out(video, plan, device, work, phase, self._say, tiles=tiles)
         self._fallen = load, self.plan
         return answer
 
-    def _follow(self, wan: Wan, plan: MemoryPlan, device: torch.device) -> None:
+    def _follow(self, video: VideoModel, plan: MemoryPlan, device: torch.device) -> None:
         if self.plan is None or (self.plan.weights, self.plan.tile) != (plan.weights, plan.tile):
-            apply_memory_plan(wan, plan, device)
+            apply_memory_plan(video, plan, device)
         self.plan = plan
 
     def _say(self, line: str) -> None:
@@ -201,11 +201,11 @@ class Placement:
         logging.getLogger("unfade").warning(line)
 
 
-def _parameters(wan: Wan) -> list[torch.nn.Parameter]:
-    return [*wan.denoiser.model.parameters(), *wan.vae.model.parameters()]  # type: ignore[union-attr]
+def _parameters(video: VideoModel) -> list[torch.nn.Parameter]:
+    return [*video.denoiser.model.parameters(), *video.vae.model.parameters()]  # type: ignore[union-attr]
 
 
-def _adapters(wan: Wan) -> int:
+def _adapters(video: VideoModel) -> int:
     """Bytes of what lies beside the transformer's own weights."""
-    named = wan.denoiser.model.named_parameters()
+    named = video.denoiser.model.named_parameters()
     return sum(one.numel() * one.element_size() for key, one in named if ".lora_" in key)
