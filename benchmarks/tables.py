@@ -129,7 +129,7 @@ def words(found: dict[str, Any]) -> list[str]:
 def steps(found: dict[str, Any]) -> list[str]:
     """PSNR and sharpness by task and number of steps."""
     counts = sorted({row["steps"] for row in found["steps"]})
-    lines = ["| task | " + " | ".join(f"{count} steps" for count in counts) + " |"]
+    lines = ["| task | " + " | ".join(f"{count} step{'s' if count > 1 else ''}" for count in counts) + " |"]
     lines.append("| --- |" + " ---: |" * len(counts))
     for task in dict.fromkeys(row["task"] for row in found["steps"]):
         mine = sorted((row for row in found["steps"] if row["task"] == task), key=lambda row: row["steps"])
