@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,27 @@ def carried_out(work: Callable[[], object]) -> int:
         sys.stderr.write("interrupted; the same command goes on from where it stopped\n")
         return 130
     return 0
+
+
+def proof_parser(
+    module: str, about: str | None, stages: Sequence[str], recipes: Iterable[str]
+) -> argparse.ArgumentParser:
+    """Options of a proof that is carried out stage by stage.
+
+    Args:
+        module: that is run.
+        about: its docstring.
+        stages, recipes: names.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=about)
+    parser.add_argument("--photos", type=Path, nargs="+", required=True, help="folders of clean photos")
+    parser.add_argument("--runs", type=Path, required=True, help="folder of the run")
+    parser.add_argument("--stage", default="all", help=f"{', '.join(stages)} or all")
+    parser.add_argument("--recipe", default="cpu", help=f"one of {', '.join(recipes)}")
+    parser.add_argument(
+        "--workers", type=int, default=2, help="processes for the VAE; 1 does everything in turn"
+    )
+    return parser
 
 
 def add_arguments(parser: argparse.ArgumentParser, each: int | None) -> None:

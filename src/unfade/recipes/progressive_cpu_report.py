@@ -25,8 +25,9 @@ from unfade.recipes.progressive_verdicts import verdicts
 from unfade.recipes.run_tiny import commit
 from unfade.recipes.stages import spent
 from unfade.recipes.vbridge_judging import write_json, write_text
-from unfade.training.films import Shooting, last_through, shot
+from unfade.training.films import Shooting, shot
 from unfade.training.progression import ProgressionSequences
+from unfade.training.walks import seen_through
 
 TOLD = {
     "adapter": "adapter, its task's prompt",
@@ -107,10 +108,11 @@ def report_proof(proof: ProgressiveProof, folder: Path) -> dict[str, Any]:
         else shot(video, held.first, held.names, own, replace(how, steps=steps))
         for steps in recipe.sweep
     }
+    through = seen_through(video, held.clips).mul(255).round().div(255)
     figures: dict[str, Any] = {
         "parameters": count,
         "input": {task: _of(held, task, held.first[:, None]) for task in TASKS},
-        "ceiling": {task: _of(held, task, last_through(video, held.clips)[:, None]) for task in TASKS},
+        "ceiling": {task: _of(held, task, through[:, None]) for task in TASKS},
         "films": {name: {task: _judged(held, task, made) for task in TASKS} for name, made in films.items()},
         "text": {
             task: {

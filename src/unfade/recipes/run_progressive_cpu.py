@@ -3,14 +3,13 @@
 python -m unfade.recipes.run_progressive_cpu --photos DIR... --runs DIR [--stage vae|base|adapter|report|all]
 """
 
-import argparse
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from unfade.core import UnfadeError, UsageError
-from unfade.recipes.command import tell
+from unfade.core import UsageError
+from unfade.recipes.command import carried_out, proof_parser, tell
 from unfade.recipes.progressive_cpu import RECIPES
 from unfade.recipes.progressive_cpu_report import report_proof
 from unfade.recipes.progressive_proof import ProgressiveProof, Report
@@ -62,16 +61,11 @@ def run_progressive_cpu(
 
 def main(words: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m unfade.recipes.run_progressive_cpu", description=__doc__)
-    parser.add_argument("--photos", type=Path, nargs="+", required=True, help="folders of clean photos")
-    parser.add_argument("--runs", type=Path, required=True, help="folder of the run")
-    parser.add_argument("--stage", default="all", help="vae, base, adapter, report or all")
-    parser.add_argument("--recipe", default="cpu", help=f"one of {', '.join(RECIPES)}")
-    parser.add_argument("--workers", type=int, default=2, help="processes for the VAE")
+    parser = proof_parser("unfade.recipes.run_progressive_cpu", __doc__, STAGES, RECIPES)
     given = parser.parse_args(words)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    try:
-        run_progressive_cpu(
+    return carried_out(
+        lambda: run_progressive_cpu(
             given.photos,
             given.runs,
             recipe=given.recipe,
@@ -79,10 +73,7 @@ def main(words: Sequence[str] | None = None) -> int:
             workers=given.workers,
             report=tell,
         )
-    except UnfadeError as error:
-        sys.stderr.write(f"{error}\n")
-        return error.exit_code
-    return 0
+    )
 
 
 if __name__ == "__main__":

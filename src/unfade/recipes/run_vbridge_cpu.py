@@ -3,7 +3,6 @@
 python -m unfade.recipes.run_vbridge_cpu --photos DIR... --runs DIR [--stage vae|base|drift|ablations|report|all]
 """
 
-import argparse
 import signal
 import subprocess
 import sys
@@ -13,11 +12,13 @@ from pathlib import Path
 import torch
 
 from unfade.core import UnfadeError, UsageError
-from unfade.recipes.command import tell
+from unfade.recipes.command import carried_out, proof_parser, tell
 from unfade.recipes.stages import timed
 from unfade.recipes.vbridge_cpu import RECIPES
 from unfade.recipes.vbridge_cpu_report import report_proof
 from unfade.recipes.vbridge_proof import Report, VBridgeProof
+
+STAGES = ("vae", "base", "drift", "ablations", "report")
 
 
 def run_vbridge_cpu(
@@ -46,6 +47,8 @@ def run_vbridge_cpu(
     """
     if recipe not in RECIPES:
         raise UsageError(f"unknown recipe {recipe!r}; there is {', '.join(RECIPES)}")
+    if stage not in (*STAGES, "all"):
+        raise UsageError(f"unknown stage {stage!r}; there is {', '.join(STAGES)} and all")
     proof = VBridgeProof(RECIPES[recipe](), photos, folder, report)
     stages: dict[str, Callable[[], object]] = {
         "vae": lambda: proof.train_vae(workers),
@@ -54,8 +57,6 @@ def run_vbridge_cpu(
         "ablations": proof.train_ablations,
         "report": lambda: report_proof(proof, proof.folder / "report"),
     }
-    if stage != "all" and stage not in stages:
-        raise UsageError(f"unknown stage {stage!r}; there is {', '.join(stages)} and all")
     if stage != "all":
         timed(proof.folder, stage, stages[stage])
         return
@@ -85,22 +86,15 @@ def _beside(photos: Sequence[Path], folder: Path, recipe: str) -> subprocess.Pop
 
 def main(words: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m unfade.recipes.run_vbridge_cpu", description=__doc__)
-    parser.add_argument("--photos", type=Path, nargs="+", required=True, help="folders of clean photos")
-    parser.add_argument("--runs", type=Path, required=True, help="folder of the run")
-    parser.add_argument("--stage", default="all", help="vae, base, drift, ablations, report or all")
-    parser.add_argument("--recipe", default="cpu", help=f"one of {', '.join(RECIPES)}")
-    parser.add_argument(
-        "--workers", type=int, default=2, help="processes for the VAE; 1 does everything in turn"
-    )
+    parser = proof_parser("unfade.recipes.run_vbridge_cpu", __doc__, STAGES, RECIPES)
     parser.add_argument("--threads", type=int, help="threads of this process")
     given = parser.parse_args(words)
     # So that the process beside this one is ended as well.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     if given.threads:
         torch.set_num_threads(given.threads)
-    try:
-        run_vbridge_cpu(
+    return carried_out(
+        lambda: run_vbridge_cpu(
             given.photos,
             given.runs,
             recipe=given.recipe,
@@ -108,10 +102,7 @@ def main(words: Sequence[str] | None = None) -> int:
             workers=given.workers,
             report=tell,
         )
-    except UnfadeError as error:
-        sys.stderr.write(f"{error}\n")
-        return error.exit_code
-    return 0
+    )
 
 
 if __name__ == "__main__":

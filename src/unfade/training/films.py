@@ -64,13 +64,3 @@ def shot(
             frames = torch.cat(list(video.vae.decode(video.finished(made, condition))), dim=2)
             parts.append(frames.transpose(1, 2))
     return torch.cat(parts).clamp(0, 1).mul(255).round().div(255)
-
-
-def last_through(video: CogVideoX, clips: Tensor, batch: int = 16) -> Tensor:
-    """The last frames `[N, 3, H, W]` of clips `[N, T, 3, H, W]` that the VAE has encoded and decoded."""
-    with folded_convolutions(video.vae.model):
-        parts = [
-            torch.cat(list(video.vae.decode(video.vae.encode(part.transpose(1, 2)))), dim=2)[:, :, -1]
-            for part in clips.split(batch)
-        ]
-    return torch.cat(parts).clamp(0, 1).mul(255).round().div(255)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unfade.backbones.video import VideoModel
 from unfade.backbones.wan import Wan
 from unfade.backbones.wan_denoiser import WanCondition
 from unfade.core import generator
@@ -106,11 +107,11 @@ def walked(wan: Wan, first: Tensor, names: Sequence[str], text: Tensor, walk: Wa
     return torch.cat(parts).clamp(0, 1)
 
 
-def seen_through(vae: Wan, clips: Tensor, batch: int = 16) -> Tensor:
+def seen_through(video: VideoModel, clips: Tensor, batch: int = 16) -> Tensor:
     """The last frames `[N, 3, H, W]` of clips `[N, T, 3, H, W]` that were encoded and decoded."""
-    with folded_convolutions(vae.vae.model):
+    with folded_convolutions(video.vae.model):
         parts = [
-            torch.cat(list(vae.vae.decode(vae.vae.encode(part.transpose(1, 2)))), dim=2)[:, :, -1]
+            torch.cat(list(video.vae.decode(video.vae.encode(part.transpose(1, 2)))), dim=2)[:, :, -1]
             for part in clips.split(batch)
         ]
     return torch.cat(parts).clamp(0, 1)
