@@ -9,7 +9,14 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from unfade.backbones.cogvideox import CogVideoX, build_cogvideox
-from unfade.backbones.cogvideox_config import I2V_1_5_5B, I2V_5B, SMALL_1_0, SMALL_1_5, CogVideoXConfig
+from unfade.backbones.cogvideox_config import (
+    I2V_1_5_5B,
+    I2V_5B,
+    SMALL_1_0,
+    SMALL_1_5,
+    SMALL_T2V,
+    CogVideoXConfig,
+)
 from unfade.backbones.cogvideox_denoiser import CogVideoXCondition, padded_in_front, velocity
 from unfade.backbones.cogvideox_folder import load_cogvideox, open_cogvideox, save_cogvideox
 from unfade.backbones.cogvideox_memory import choose_cogvideox_plan, cogvideox_footprint
@@ -153,9 +160,17 @@ def test_arithmetic_is_what_is_counted(config: CogVideoXConfig) -> None:
     assert counted.get_total_flops() == config.forward_flops(config.tokens(*size))
 
 
-def test_models_that_do_not_see_a_photo_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"takes 16 and gives 16 channels.*image-to-video"):
-        CogVideoXConfig({**I2V_1_5_5B.transformer, "in_channels": 16}, I2V_1_5_5B.vae, {})
+def test_models_of_other_kinds_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"takes 48 and gives 16 channels.*image-to-video"):
+        CogVideoXConfig({**I2V_1_5_5B.transformer, "in_channels": 48}, I2V_1_5_5B.vae, {})
+    save_cogvideox(build_cogvideox(SMALL_T2V), tmp_path / "text")
+    save_cogvideox(build_cogvideox(SMALL_1_5), tmp_path / "photo")
+    with pytest.raises(ModelError, match=r"sees no photo.*\(CogVideoX1.5-5B-I2V\)"):
+        open_cogvideox(tmp_path / "text")
+    with pytest.raises(ModelError, match="can't be controlled: it is an image-to-video model"):
+        open_cogvideox(tmp_path / "photo", sees_photo=False)
+    for name in ("text", "photo"):
+        assert open_cogvideox(tmp_path / name, None).config.sees_photo == (name == "photo")
     with pytest.raises(ValueError, match="positions"):
         no_rotary = {**I2V_1_5_5B.transformer, "use_rotary_positional_embeddings": False}
         CogVideoXConfig(no_rotary, I2V_1_5_5B.vae, {})

@@ -178,3 +178,27 @@ def test_the_bar_moves_by_frames(start, make_clip, tmp_path):
     shares = {int(share) for share in re.findall(rb"(\d+)%", shown)}
     assert process.returncode == 0
     assert len(shares - {0, 100}) >= 3
+
+
+def test_a_preview_is_a_part_of_its_own(restore, make_clip, tmp_path, contents):
+    clip = make_clip(tmp_path / "a.mp4", count=20)
+    ended = restore(clip, "--preview", "0.5s@0:01", "--film")
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.startswith(f"{clip} -> {tmp_path / 'a_unfaded_preview.mp4'}, ")
+    assert "  5 frames of 0.00 MP  " in ended.out
+    assert contents(tmp_path) == ["a.mp4", "a_unfaded_film_preview.mp4", "a_unfaded_preview.mp4"]
+    assert len(list(read_video(tmp_path / "a_unfaded_preview.mp4"))) == 5
+    late = restore(clip, "--preview", "1s@9", "-o", tmp_path / "b.mp4")
+    assert late.code == 3 and "has no frame at 9 s; it lasts 2 s" in late.err
+    assert not (tmp_path / "b_preview.mp4").exists()
+
+
+def test_previews_are_of_clips(restore, make_clip, make_photo, tmp_path):
+    clip, photo = make_clip(tmp_path / "a.mp4"), make_photo(tmp_path / "b.png")
+    for words, said in (
+        ((clip, "--preview", "soon"), "'soon' is no part of footage"),
+        ((clip, "--preview", "1s", "--dry-run"), "--dry-run tells of whole clips"),
+        ((photo, "--preview", "1s"), "is a photo, and --preview is of footage"),
+    ):
+        ended = restore(*words)
+        assert ended.code == 2 and said in ended.err, said

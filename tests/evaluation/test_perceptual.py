@@ -168,6 +168,7 @@ def test_networks_with_damaged_weights_are_absent(
 def test_networks_no_package_holds_say_what_is_needed(name: str) -> None:
     found = learned_metric(name)
     assert isinstance(found, Absence) and "weights" in found.why and "\n" not in found.why
+    assert "github.com/" in found.why
 
 
 def test_unknown_networks_are_refused() -> None:

@@ -3,8 +3,10 @@
 from unfade.backbones.cogvideox_config import (
     COGVIDEOX_1_0,
     COGVIDEOX_1_5,
+    COGVIDEOX_1_5_T2V,
     I2V_1_5_5B,
     I2V_5B,
+    T2V_1_5_5B,
     CogVideoXConfig,
 )
 from unfade.backbones.info import BackboneInfo
@@ -28,6 +30,7 @@ CATALOG: dict[str, BackboneInfo] = {
     WAN_T2V_1_3B.name: WAN_T2V_1_3B,
     WAN_T2V_14B.name: WAN_T2V_14B,
     COGVIDEOX_1_5.name: COGVIDEOX_1_5,
+    COGVIDEOX_1_5_T2V.name: COGVIDEOX_1_5_T2V,
     COGVIDEOX_1_0.name: COGVIDEOX_1_0,
 }
 
@@ -37,6 +40,7 @@ CONFIGS: dict[str, WanConfig | CogVideoXConfig] = {
     WAN_T2V_1_3B.name: T2V_1_3B,
     WAN_T2V_14B.name: T2V_14B,
     COGVIDEOX_1_5.name: I2V_1_5_5B,
+    COGVIDEOX_1_5_T2V.name: T2V_1_5_5B,
     COGVIDEOX_1_0.name: I2V_5B,
 }
 

@@ -1,4 +1,4 @@
-"""A CogVideoX image-to-video model as data: its configurations, and the sizes and costs that follow from them."""
+"""A CogVideoX model as data: its configurations, and the sizes and costs that follow from them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ class CogVideoXConfig:
             `AutoencoderKLCogVideoX` and of either of its schedulers.
 
     Raises:
-        ValueError: the transformer does not take an image's latents beside those of the clip, or has other positions
-            than those of CogVideoX-5B-I2V (rotary and learned) or CogVideoX1.5-5B-I2V (rotary, pairs of latents).
+        ValueError: the transformer takes neither the clip's latents nor those and an image's beside them, or has other
+            positions than those of CogVideoX-5B-I2V (rotary and learned) or CogVideoX1.5 (rotary, pairs of latents).
     """
 
     transformer: Mapping[str, Any]
@@ -31,15 +31,20 @@ class CogVideoXConfig:
     def __post_init__(self) -> None:
         taken, given = self.transformer["in_channels"], self.transformer["out_channels"]
         channels = self.vae["latent_channels"]
-        if (taken, given) != (2 * channels, channels):
+        if taken not in (channels, 2 * channels) or given != channels:
             raise ValueError(
-                f"the transformer takes {taken} and gives {given} channels where the latents have {channels}; only "
-                "image-to-video models fit, which see the photo beside the clip (CogVideoX1.5-5B-I2V)"
+                f"the transformer takes {taken} and gives {given} channels where the latents have {channels}; neither "
+                "an image-to-video nor a text-to-video model is like that"
             )
         learned = bool(self.transformer["use_learned_positional_embeddings"])
         pairs = self.transformer["patch_size_t"] is not None
         if not self.transformer["use_rotary_positional_embeddings"] or learned == pairs:
-            raise ValueError("its positions are neither those of CogVideoX-5B-I2V nor of CogVideoX1.5-5B-I2V")
+            raise ValueError("its positions are neither those of CogVideoX-5B-I2V nor of CogVideoX1.5")
+
+    @property
+    def sees_photo(self) -> bool:
+        """Whether it is an image-to-video model, which is shown a photo's latents beside those of the clip."""
+        return bool(self.transformer["in_channels"] == 2 * self.vae["latent_channels"])
 
     @property
     def latent_channels(self) -> int:
@@ -227,6 +232,12 @@ I2V_1_5_5B = CogVideoXConfig(
     {**_VAE, "sample_height": 300, "sample_width": 300, "invert_scale_latents": True},
     ZERO_SNR,
 )
+# THUDM/CogVideoX1.5-5B, which is told by text alone: what Vivid-VR controls.
+T2V_1_5_5B = CogVideoXConfig(
+    {**I2V_1_5_5B.transformer, "in_channels": 16, "ofs_embed_dim": None},
+    {**I2V_1_5_5B.vae, "invert_scale_latents": False},
+    ZERO_SNR,
+)
 
 _LICENCE = "CogVideoX licence (registration for commercial use)"
 COGVIDEOX_1_5 = BackboneInfo(
@@ -242,6 +253,20 @@ COGVIDEOX_1_5 = BackboneInfo(
     steps=50,
     aliases=("progressive",),
     advice="It generates video and restores nothing by itself: train an adapter first, or name one with --adapter.",
+)
+COGVIDEOX_1_5_T2V = BackboneInfo(
+    name="cogvideox1.5-5b",
+    prediction="v",
+    size_multiple=T2V_1_5_5B.size_multiple,
+    frame_rule=T2V_1_5_5B.frame_rule,
+    halo=0,
+    parameters=5_570_676_352,
+    licence=_LICENCE,
+    weights="THUDM/CogVideoX1.5-5B",
+    space="latents",
+    steps=50,
+    aliases=("vivid-vr",),
+    advice="It generates video from text and restores footage only under Vivid-VR's control: name it with --control.",
 )
 COGVIDEOX_1_0 = BackboneInfo(
     name="cogvideox-5b-i2v",
@@ -280,6 +305,11 @@ _SMALL_VAE = {
 SMALL_1_5 = CogVideoXConfig(
     {**I2V_1_5_5B.transformer, **_SMALL_TRANSFORMER, "ofs_embed_dim": 16},
     {**I2V_1_5_5B.vae, **_SMALL_VAE},
+    ZERO_SNR,
+)
+SMALL_T2V = CogVideoXConfig(
+    {**SMALL_1_5.transformer, "in_channels": 4, "ofs_embed_dim": None},
+    {**SMALL_1_5.vae, "invert_scale_latents": False},
     ZERO_SNR,
 )
 SMALL_1_0 = CogVideoXConfig(

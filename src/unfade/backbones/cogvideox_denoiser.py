@@ -56,15 +56,18 @@ def velocity(
         model: diffusers' transformer, or what wraps it for training.
         x: noisy latents, those in front included, `[B, z, k, h, w]`.
         times: diffusion time of each sample, `[B]`, 0 to 999.
-        condition: its image stands beside the first latent (the one in front, if there is one), zeros beside others.
+        condition: its image stands beside the first latent (the one in front, if there is one), zeros beside others;
+            a text-to-video model sees none.
         rotary: what `rotary_of` gave for this size; made anew if None.
 
     Returns:
         `[B, z, k, h, w]`.
     """
-    image = condition.image.to(x.device, x.dtype)
-    beside = functional.pad(image, (0, 0, 0, 0, 0, x.shape[2] - 1))
-    given = torch.cat([x, beside], dim=1).transpose(1, 2).to(_dtype(model))
+    given = x
+    if _config(model)["in_channels"] > x.shape[1]:
+        image = condition.image.to(x.device, x.dtype)
+        given = torch.cat([x, functional.pad(image, (0, 0, 0, 0, 0, x.shape[2] - 1))], dim=1)
+    given = given.transpose(1, 2).to(_dtype(model))
     ofs = None if _config(model)["ofs_embed_dim"] is None else torch.full((1,), OFS, device=x.device)
     latents, height, width = x.shape[2:]
     answer = model(

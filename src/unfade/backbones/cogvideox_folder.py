@@ -27,12 +27,16 @@ _CLASSES = {
 CogVideoXFolder = ModelFolder[CogVideoXConfig]
 
 
-def open_cogvideox(path: Path) -> CogVideoXFolder:
+def open_cogvideox(path: Path, sees_photo: bool | None = True) -> CogVideoXFolder:
     """Everything that can be known to be wrong before weights are read.
+
+    Args:
+        path: of the folder.
+        sees_photo: whether an image-to-video model is wanted, or one that is told by text alone; None for either.
 
     Raises:
         ModelError: the folder is missing or not a CogVideoX model, a file is missing, truncated or a pickle, or the
-            model does not see a photo.
+            model is of the other kind.
     """
     check_folder(path)
     configs = read_configs(path, _CLASSES)
@@ -41,6 +45,13 @@ def open_cogvideox(path: Path) -> CogVideoXFolder:
         VSchedule(config=known.scheduler)
     except ValueError as error:
         raise ModelError(f"{path} can't restore: {error}") from error
+    if sees_photo is not None and known.sees_photo != sees_photo:
+        raise ModelError(
+            f"{path} can't restore: it is a text-to-video model, which sees no photo; only image-to-video models fit "
+            "(CogVideoX1.5-5B-I2V), or give it Vivid-VR's control for footage (--control)"
+            if sees_photo
+            else f"{path} can't be controlled: it is an image-to-video model; Vivid-VR needs CogVideoX1.5-5B"
+        )
     return ModelFolder(path, known, {part: weight_files(path / part) for part in ("transformer", "vae")})
 
 

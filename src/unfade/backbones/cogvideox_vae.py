@@ -1,6 +1,6 @@
 """CogVideoX's VAE as restoration needs it: a photo or a clip in, scaled latents, frames out."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -52,6 +52,48 @@ class CogVideoXVae:
             `[B, z, 2k + 1, H / stride, W / stride]`, float32.
         """
         return self._latents(clip, None) * self.latent_scale
+
+    @torch.inference_mode()
+    def encode_frames(self, frames: Iterable[Tensor], dice: torch.Generator | None = None) -> Tensor:
+        """A clip's latents as `encode` gives them, of frames that come one at a time.
+
+        Args:
+            frames: `[3, H, W]` in [0, 1], 8k + 1 of them.
+            dice: draws from the posterior, of the CPU; without it, its mode.
+
+        Returns:
+            `[1, z, 2k + 1, H / stride, W / stride]`, float32, on the CPU.
+
+        Raises:
+            ValueError: the number of frames is not legal.
+        """
+        from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+
+        size = cast(int, self.model.num_sample_frames_batch_size)
+        cache: dict[str, Tensor] | None = None
+        moments: list[Tensor] = []
+        chunk: list[Tensor] = []
+
+        def take() -> None:
+            nonlocal cache
+            self._arrive()
+            pixels = torch.stack(chunk, dim=1)[None].to(self.device, self.dtype) * 2 - 1
+            made, cache = self.model.encoder(pixels, conv_cache=cache)
+            moments.append(made.float().cpu())
+            self.frames_encoded += len(chunk)
+            chunk.clear()
+
+        for frame in frames:
+            chunk.append(frame)
+            # The first chunk has one frame more.
+            if len(chunk) == size + (cache is None):
+                take()
+        if cache is None and len(chunk) == 1:
+            take()
+        if chunk or not moments:
+            raise ValueError(f"the number of frames must be a multiple of {size} and one")
+        posterior = DiagonalGaussianDistribution(torch.cat(moments, dim=2))
+        return (posterior.mode() if dice is None else posterior.sample(dice)) * self.latent_scale
 
     def encode_image(self, image: Tensor, dice: torch.Generator | None = None) -> Tensor:
         """A photo's latents, encoded by itself and scaled as the transformer knows what it is conditioned on.

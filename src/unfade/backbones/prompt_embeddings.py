@@ -85,6 +85,7 @@ class PromptEmbeddings:
         self.encoder = encoder
         self.loads = 0
         self._encoder_hash: str | None = None
+        self._tokenizer: Any = None
 
     def __call__(self, prompts: Sequence[str], device: torch.device) -> list[Tensor]:
         """One `[1, length, D]` for each prompt; where padding is hidden, zero beyond its last token.
@@ -118,6 +119,16 @@ class PromptEmbeddings:
         if missing := [prompt for prompt in wanted if self._kept(prompt) is None]:
             for prompt, embedding in self._encoded(missing, device):
                 self._keep(prompt, embedding)
+
+    def count(self, prompt: str) -> int:
+        """How many tokens the encoder's tokenizer makes of a prompt, its end mark included.
+
+        Raises:
+            ModelError: the tokenizer is missing or damaged.
+        """
+        if self._tokenizer is None:
+            self._tokenizer = _tokenizer(self.folder)
+        return len(self._tokenizer(self._cleaned(prompt), add_special_tokens=True)["input_ids"])
 
     def path(self, prompt: str) -> Path:
         """The file that keeps a prompt's embedding."""
@@ -204,10 +215,9 @@ class PromptEmbeddings:
         """Tokenizer and encoder, on the host."""
         import transformers
         from safetensors import SafetensorError
-        from transformers import AutoTokenizer
 
+        tokenizer = _tokenizer(self.folder)
         try:
-            tokenizer = AutoTokenizer.from_pretrained(self.folder / "tokenizer", local_files_only=True)
             with _quiet_transformers():
                 encoder = getattr(transformers, self.encoder.kind).from_pretrained(
                     self.folder / "text_encoder",
@@ -216,10 +226,7 @@ class PromptEmbeddings:
                     dtype=self.dtype,
                 )
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-            raise ModelError(
-                f"{self.folder} lacks a whole text encoder (text_encoder/ and tokenizer/, safetensors only), which "
-                "is needed for prompts that were never used before; get these two folders again"
-            ) from error
+            raise ModelError(_lacking(self.folder)) from error
         return tokenizer, encoder.eval()
 
     def _states(
@@ -255,6 +262,22 @@ def _quiet_transformers() -> Iterator[None]:
     finally:
         if before:
             told.enable_progress_bar()
+
+
+def _tokenizer(folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelError(_lacking(folder)) from error
+
+
+def _lacking(folder: Path) -> str:
+    return (
+        f"{folder} lacks a whole text encoder (text_encoder/ and tokenizer/, safetensors only), which is needed for "
+        "prompts that were never used before; get these two folders again"
+    )
 
 
 def _say(line: str) -> None:

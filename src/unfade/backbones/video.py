@@ -19,13 +19,17 @@ VideoModel = Wan | CogVideoX
 VideoFolder = ModelFolder[WanConfig] | ModelFolder[CogVideoXConfig]
 
 
-def open_video(path: Path) -> VideoFolder:
+def open_video(path: Path, sees_photo: bool | None = True) -> VideoFolder:
     """Everything that can be known of a model folder to be wrong before weights are read.
+
+    Args:
+        path: of the folder.
+        sees_photo: whether a model is wanted that restores photos by itself; None takes one that needs control as well.
 
     Raises:
         ModelError: the folder is missing or not a model of a known family, or can't restore.
     """
-    return open_cogvideox(path) if transformer_class(path) == COGVIDEOX else open_wan(path)
+    return open_cogvideox(path, sees_photo) if transformer_class(path) == COGVIDEOX else open_wan(path)
 
 
 def load_video(folder: VideoFolder, dtype: torch.dtype = torch.bfloat16) -> VideoModel:

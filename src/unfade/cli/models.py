@@ -1,13 +1,12 @@
 """`unfade models`: what there is, what is known of it, downloading, and checking what was downloaded."""
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from unfade.backbones.info import BackboneInfo
     from unfade.backbones.video import VideoConfig
 
@@ -74,7 +73,7 @@ def download(
         )
     check_extra(name)
     folder = fetch(known.weights if known else name, revision)
-    open_video(folder)
+    open_video(folder, sees_photo=None)
     typer.echo(f"{name} is in {folder}")
     if revision is not None:
         typer.echo(f"the name alone means main; use this revision with -n {folder}")
@@ -108,13 +107,44 @@ def verify(
     def told(verdict: Verdict) -> None:
         typer.echo(f"{verdict.name}: {verdict.state}")
 
-    verdicts = Manifest(path).verify(open_video(path).every_file(), accept, told)
+    verdicts = Manifest(path).verify(open_video(path, None).every_file(), accept, told)
     differing = [verdict.name for verdict in verdicts if verdict.state == "differs"]
     if differing and not accept:
         raise ModelError(
             f"{len(differing)} of {len(verdicts)} files in {path} are not what they were ({', '.join(differing)}); "
             "get them again, or accept them with --accept"
         )
+
+
+@app.command("convert")
+def convert(
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="SOURCE", help="Vivid-VR's checkpoint folder, or one pickled checkpoint."),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="OUT", help="Folder, or .safetensors file, to write.")
+    ],
+) -> None:
+    """Turn pickled weights into safetensors, the only kind that is loaded.
+
+    The pickle is opened by another process, which takes tensors and nothing else. A folder is one of Vivid-VR's:
+    controlnet/, connectors.pt, control_feat_proj.pt, control_patch_embed.pt; the result is what --control takes.
+    """
+    from unfade.backbones.unpickled import convert_pickle
+    from unfade.conditioning.control_file import convert_control
+    from unfade.core import UsageError
+    from unfade.restore.load import check_extra
+
+    if source.is_dir():
+        check_extra("Vivid-VR's control")
+        settings = convert_control(source, output)
+        typer.echo(f"{output}: control of {settings.blocks} blocks; use it with --control {output}")
+        return
+    if output.suffix != ".safetensors":
+        raise UsageError(f"{output} is not the name of a .safetensors file; choose one")
+    convert_pickle(source, output)
+    typer.echo(str(output))
 
 
 def _row(info: "BackboneInfo") -> dict[str, Any]:
@@ -165,7 +195,7 @@ def _described(name: str) -> dict[str, Any]:
     if place is not None:
         told["bytes"] = _size(place)
     whole = place is not None and place.is_dir() and (missing is None or known is None)
-    config = open_video(place).config if whole and place is not None else CONFIGS.get(told["name"])
+    config = open_video(place, None).config if whole and place is not None else CONFIGS.get(told["name"])
     if config is not None:
         check_extra(name)
         told |= _sizes(config)

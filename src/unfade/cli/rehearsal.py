@@ -40,6 +40,7 @@ def rehearse(
     from unfade.media.images import ImageInfo
     from unfade.restore.engine import PixelRestorer
     from unfade.restore.job import JobReport, check_transparency
+    from unfade.restore.vivid_restorer import VividRestorer
 
     per_megapixel = None
     if isinstance(restorer, PixelRestorer):
@@ -61,6 +62,9 @@ def rehearse(
                 if job.confidence is not None:
                     restorer.check_confidence()
                 found["tiles"] = restorer.num_tiles(height, width, plan)
+            elif isinstance(restorer, VividRestorer):
+                pace = _pace(info)
+                found |= restorer.work(info.height, info.width, plan, pace.frames if pace else 1)
             else:
                 found |= restorer.work(height, width, replace(plan, confidence=job.confidence is not None))
         except UnfadeError as error:
@@ -69,7 +73,8 @@ def rehearse(
             continue
         pace = _pace(info)
         if per_megapixel is None:
-            seconds = found["predicted_seconds"] * (pace.frames if pace else 1)
+            each = pace.frames if pace and not isinstance(restorer, VividRestorer) else 1
+            seconds = found["predicted_seconds"] * each
         else:
             seconds = per_megapixel * in_all(info) * plan.scale**2
         report = JobReport(job, "planned", seconds, megapixels, footage=pace)
@@ -101,6 +106,7 @@ def tell(report: "JobReport", format: Format, settings: dict[str, Any], bar: Bar
     if report.status == "planned" and format == "text":
         line += f"  {settings['width']} x {settings['height']}, {settings['tiles']} tile(s)"
         if "petaflops" in settings:
+            line += f", {settings['windows']} window(s)" if "windows" in settings else ""
             line += f", {settings['evaluations']} evaluations, {settings['petaflops']:g} PFLOP"
             line += f", at most {settings['predicted_peak_gb']:g} GB ({settings['memory']})"
             line += "" if settings["fits"] else ", more than is free"

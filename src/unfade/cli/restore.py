@@ -1,7 +1,7 @@
 """`unfade restore`: photos, clips and folders of them, one after another."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -11,12 +11,14 @@ from unfade.cli.rehearsal import in_all, rehearse, tell
 
 if TYPE_CHECKING:
     from unfade.core import Plan
+    from unfade.media.excerpt import Span
     from unfade.media.images import ImageInfo
     from unfade.media.video import VideoInfo
     from unfade.restore.job import Filing, JobReport
     from unfade.restore.outputs import Job
 
 _VIDEO = "Video models (V-Bridge)"
+_FOOTAGE = "Footage (Vivid-VR)"
 
 
 def restore(
@@ -161,6 +163,57 @@ def restore(
             "--vae-tiles", help="Decode in tiles. Default: auto, if need be.", rich_help_panel=_VIDEO
         ),
     ] = None,
+    control: Annotated[
+        str | None,
+        typer.Option(
+            "--control",
+            help="Folder of Vivid-VR's control (unfade models convert): restores footage with --model vivid-vr.",
+            rich_help_panel=_FOOTAGE,
+        ),
+    ] = None,
+    captioner: Annotated[
+        str | None,
+        typer.Option(
+            "--captioner",
+            help="Says what is in the footage, without --prompt: rules, a model's name or folder. Default: rules.",
+            rich_help_panel=_FOOTAGE,
+        ),
+    ] = None,
+    short_side: Annotated[
+        int | None,
+        typer.Option(
+            "--short-side",
+            help="Of the result in pixels, without --scale; 0 keeps the input's. Default: 1024.",
+            rich_help_panel=_FOOTAGE,
+        ),
+    ] = None,
+    fidelity: Annotated[
+        float | None,
+        typer.Option(
+            "--fidelity",
+            help="0 invents freely, towards 1 it stays with the input. Default: 0.",
+            rich_help_panel=_FOOTAGE,
+        ),
+    ] = None,
+    window: Annotated[
+        int | None,
+        typer.Option(
+            "--window", help="Frames seen at once: 17, 25, ... Default: 121.", rich_help_panel=_FOOTAGE
+        ),
+    ] = None,
+    colour: Annotated[
+        Literal["adain", "wavelet", "none"] | None,
+        typer.Option("--colour", help="How colours are kept. Default: adain.", rich_help_panel=_FOOTAGE),
+    ] = None,
+    preview: Annotated[
+        str | None,
+        typer.Option(
+            "--preview",
+            metavar="2s@00:10",
+            help="Of clips, restore this part only, to {output stem}_preview.",
+            rich_help_panel=_FOOTAGE,
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of every random draw.")] = 0,
     device: Annotated[
         Literal["auto", "cpu", "cuda", "mps"], typer.Option("--device", help="Where to compute.")
@@ -234,12 +287,21 @@ def restore(
         inputs, output, format=output_format, film=film, sheet=sheet, frames=save_frames,
         confidence=confidence, recursive=recursive,
     )  # fmt: skip
-    _check_images_only(planned.jobs, bit_depth, quality, confidence)
+    jobs, span = planned.jobs, None
+    if preview is not None:
+        from unfade.cli.preview import as_previews
+        from unfade.media.excerpt import read_span
+
+        if dry_run:
+            raise UsageError("--dry-run tells of whole clips; leave --preview out")
+        jobs, span = as_previews(jobs), read_span(preview)
+    _check_images_only(jobs, bit_depth, quality, confidence)
     chosen = {
         "preset": preset, "guidance": guidance, "guidance_end": guidance_end, "frames": clip_frames,
         "large": large, "samples": samples, "words": words, "sampler": sampler,
         "adapter": adapter, "drift_adapter": drift_adapter, "drift": drift,
-        "memory": memory, "vae_tiles": vae_tiles,
+        "memory": memory, "vae_tiles": vae_tiles, "control": control, "captioner": captioner,
+        "short_side": short_side, "fidelity": fidelity, "window": window, "colour": colour,
     }  # fmt: skip
     chosen = {name: value for name, value in chosen.items() if value is not None}
     settings = {"model": model, "prompt": prompt, **asdict(plan), "steps": plan.steps or _own_steps(model)}
@@ -248,7 +310,7 @@ def restore(
     settings |= {"bit_depth": bit_depth, "quality": quality, "strip_metadata": strip_metadata}
     # The film has frames of its own.
     settings |= {"clip_frames" if name == "frames" else name: value for name, value in chosen.items()}
-    reports = _run(planned.jobs, model, chosen, prompt, plan, filing, dry_run, format, settings)
+    reports = _run(jobs, model, chosen, prompt, plan, filing, dry_run, format, settings, span)
     _finish(reports, planned.ignored)
 
 
@@ -262,9 +324,12 @@ def _run(
     dry_run: bool,
     format: Format,
     settings: dict[str, Any],
+    span: "Span | None" = None,
 ) -> list["JobReport"]:
     """Tells and collects a report for every job, those first that fail before any work."""
-    from unfade.restore.job import run_job
+    from unfade.cli.preview import excerpted
+    from unfade.core import UnfadeError
+    from unfade.restore.job import JobReport, run_job
 
     ready, reports = _screened(jobs, plan, filing)
     for report in reports:
@@ -282,7 +347,12 @@ def _run(
     with Bar(sum(sizes.values()), len(ready)) as bar:
         for job, _ in ready:
             bar.begin(job.input.name, sizes[job])
-            report = run_job(job, restorer, plan, prompt=prompt, filing=filing, progress=bar.share)
+            try:
+                with excerpted(job, span) as taken:
+                    report = run_job(taken, restorer, plan, prompt=prompt, filing=filing, progress=bar.share)
+            except UnfadeError as error:
+                report = JobReport(job, "failed", error=error)
+            report = replace(report, job=job)
             reports.append(report)
             tell(report, format, settings, bar)
     return reports

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from unfade.degrade.blur import Blur, Defocus, DirectionalBlur, GaussianBlur, LocalBlur, MotionBlur
+from unfade.degrade.compression import H264
 from unfade.degrade.degradation import Codec, Degradation, Draw, Strength
 from unfade.degrade.jpeg import Jpeg
 from unfade.degrade.light import Haze, LowLight
@@ -34,6 +35,7 @@ SINGLE: dict[str, Kinds] = {
         Rain,
         Raindrops,
         Snow,
+        H264,
     )
 }
 
@@ -70,7 +72,7 @@ FOUNDIR: dict[str, Kinds] = {
 }
 
 # Never trained on.
-UNSEEN = frozenset({Snow})
+UNSEEN = frozenset({Snow, H264})
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
-"""Classifier-free guidance around any denoiser, with a scale and an interval of diffusion times."""
+"""Guidance around any denoiser: away from a negative condition, and towards the degraded footage."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -27,13 +27,27 @@ class Contrast:
         )
 
 
-def guided(denoiser: Denoiser, scale: float, above: float = -math.inf) -> Denoiser:
+def dynamic_scale(scale: float, steps: int) -> Callable[[float], float]:
+    """CogVideoX's dynamic guidance, by diffusion time: `1 + scale (1 - cos(pi ((steps - t) / steps)^5)) / 2`.
+
+    The formula was meant for the number of the step where the time stands; as published models are used with it, the
+    scale goes up and down between 1 and 1 + scale.
+
+    Source: diffusers' CogVideoX pipelines (issue 9641 is about the time in it).
+    """
+    return lambda t: 1 + scale * (1 - math.cos(math.pi * ((steps - t) / steps) ** 5)) / 2
+
+
+def guided(
+    denoiser: Denoiser, scale: float, above: float = -math.inf, at: Callable[[float], float] | None = None
+) -> Denoiser:
     """The denoiser led away from the negative condition: `n + scale (p - n)`.
 
     Args:
         denoiser: evaluated once for the positive condition and once for the negative one.
         scale: at least 1; 1 is no guidance and costs a single evaluation.
         above: guidance acts only at diffusion times larger than this; elsewhere there is one evaluation.
+        at: gives the scale by diffusion time where it is not the same everywhere.
 
     Returns:
         A denoiser that takes a `Contrast`.
@@ -53,7 +67,7 @@ def guided(denoiser: Denoiser, scale: float, above: float = -math.inf) -> Denois
         if scale == 1 or t <= above:
             return positive
         negative = denoiser(x, t, condition.negative)
-        return negative + scale * (positive - negative)
+        return negative + (at(t) if at else scale) * (positive - negative)
 
     return contrasted
 
@@ -78,3 +92,34 @@ def guidance_floor(times: Sequence[float], end: float) -> float:
     """
     count = guided_steps(len(times), end)
     return -math.inf if count >= len(times) else times[count]
+
+
+def faithful(
+    denoiser: Denoiser, strength: float, signal: Callable[[float], float], low: Callable[[Condition], Tensor]
+) -> Denoiser:
+    """The denoiser drawn towards the degraded latents: `clean + (t / 1000)^strength (low - clean)`.
+
+    Args:
+        denoiser: predicts v.
+        strength: above 0; the larger, the sooner it lets go, so the more is invented.
+        signal: the share of the signal's variance by diffusion time, below 1.
+        low: gives the degraded latents that a condition speaks of.
+
+    Returns:
+        A denoiser that predicts v.
+
+    Raises:
+        ValueError: the strength is not above 0.
+
+    Source: Vivid-VR's released code (restoration-guided sampling), which does this inside the solver.
+    """
+    if not strength > 0:
+        raise ValueError(f"the strength of fidelity must be above 0, not {strength}")
+
+    def drawn(x: Tensor, t: float, condition: Condition) -> Tensor:
+        share = signal(t)
+        v = denoiser(x, t, condition).float()
+        pull = low(condition).to(v) - (share**0.5 * x - (1 - share) ** 0.5 * v)
+        return v - (t / 1000) ** strength * pull / (1 - share) ** 0.5
+
+    return drawn

@@ -40,6 +40,34 @@ def tiles_along(length: int, tile: int, halo: int, multiple: int) -> list[Tile]:
     ]
 
 
+def flush_tiles(length: int, tile: int, stride: int) -> list[Tile]:
+    """Tiles of one size, the last one flush with the end, each keeping its middle.
+
+    As many as strides of at most `stride` need, which are then made alike.
+
+    Raises:
+        ValueError: the tiles would not overlap.
+
+    Source: Vivid-VR's released code (128 places of latents, strides of 64).
+    """
+    if not 1 <= stride <= tile:
+        raise ValueError(f"the stride of tiles must be 1 to {tile}, not {stride}")
+    if length <= tile:
+        return [Tile(0, length, 0, length)]
+    free = length - tile
+    count = -(-free // stride) + 1
+    even = -(-free // (count - 1))
+    starts = [*range(0, free + 1, even)]
+    if free % even:
+        starts.append(free)
+    margin = (tile - even) // 2
+    cuts = [0, *(start + tile - margin for start in starts[:-1]), length]
+    return [
+        Tile(begin, end, start, start + tile)
+        for start, begin, end in zip(starts, cuts, cuts[1:], strict=False)
+    ]
+
+
 def tiled(
     denoiser: Denoiser,
     tile: int,
@@ -60,9 +88,25 @@ def tiled(
         on_tile: told (tiles done, tiles in all).
     """
 
+    return tiled_by(denoiser, lambda length: tiles_along(length, tile, halo, multiple), on_tile)
+
+
+def tiled_by(
+    denoiser: Denoiser,
+    along: Callable[[int], list[Tile]],
+    on_tile: Callable[[int, int], None] | None = None,
+) -> Denoiser:
+    """As `tiled`, with a rule of one's own for where the tiles lie along an axis.
+
+    Args:
+        denoiser: what to call on every tile.
+        along: the tiles of an axis of some length; what they keep covers it once.
+        on_tile: told (tiles done, tiles in all).
+    """
+
     def whole(x: Tensor, t: float, condition: Condition) -> Tensor:
-        rows = tiles_along(x.shape[-2], tile, halo, multiple)
-        columns = tiles_along(x.shape[-1], tile, halo, multiple)
+        rows = along(x.shape[-2])
+        columns = along(x.shape[-1])
         if len(rows) * len(columns) == 1:
             result = denoiser(x, t, condition)
             if on_tile:

@@ -89,11 +89,60 @@ class VSchedule:
         """For each training time, the share `a` of the signal's variance, `[1000]`, float64; 0 at the last."""
         return self.scheduler().alphas_cumprod.double()
 
+    def stepper(self) -> "VStepper":
+        """What takes single steps."""
+        return VStepper(self)
+
     def sample(
         self, denoiser: Denoiser, noise: Tensor, condition: Condition, dice: torch.Generator | None = None
     ) -> Tensor:
         """`sample_v` with this schedule."""
         return sample_v(denoiser, noise, condition, self, dice)
+
+
+class VStepper:
+    """Takes single steps of a schedule; they work value by value, so any part of the latents can be stepped alone.
+
+    Args:
+        schedule: the steps.
+
+    Attributes:
+        times: at which the model is asked, decreasing, 0 to 999.
+    """
+
+    def __init__(self, schedule: VSchedule) -> None:
+        self._schedule = schedule
+        self._scheduler: Any = schedule.scheduler()
+        self._signal: Tensor = self._scheduler.alphas_cumprod
+        self.times = tuple(int(time) for time in self._scheduler.timesteps)
+
+    def clean(self, v: Tensor, state: Tensor, time: int) -> Tensor:
+        """The clean latents that a prediction of v means."""
+        signal = self._signal[time].to(state)
+        return signal.sqrt() * state - (1 - signal).sqrt() * v
+
+    def __call__(
+        self, index: int, v: Tensor, state: Tensor, clean: Tensor | None, dice: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The state after step `index`, and the clean latents it was led by.
+
+        Args:
+            index: of the step.
+            v: the prediction, `[B, z, k, h, w]`.
+            state: before the step.
+            clean: what the step before led by; None at the first.
+            dice: of the noise that "dpm" adds.
+        """
+        # diffusers keeps frames before channels, and draws noise in that order.
+        told, given = v.transpose(1, 2), state.transpose(1, 2)
+        time = self.times[index]
+        if self._schedule.sampler == "ddim":
+            after = self._scheduler.step(told, time, given, return_dict=False)[0]
+            return after.transpose(1, 2), self.clean(v, state, time)
+        before = self.times[index - 1] if index else None
+        earlier = None if clean is None else clean.transpose(1, 2)
+        after, found = self._scheduler.step(told, earlier, time, before, given, generator=dice)
+        return after.transpose(1, 2), found.transpose(1, 2)
 
 
 def sample_v(
@@ -125,18 +174,12 @@ def sample_v(
     """
     if schedule.sampler == "dpm" and dice is None:
         raise ValueError("the dpm sampler draws noise at every step; give it a generator, or choose ddim")
-    scheduler: Any = schedule.scheduler()
-    # diffusers keeps frames before channels, and draws noise in that order.
-    state = noise.transpose(1, 2)
-    times = [int(time) for time in scheduler.timesteps]
+    stepper = schedule.stepper()
+    state = noise
     clean: Tensor | None = None
-    for index, time in enumerate(times):
-        v = denoiser(state.transpose(1, 2), float(time), condition).transpose(1, 2).float()
-        if schedule.sampler == "dpm":
-            before = times[index - 1] if index else None
-            state, clean = scheduler.step(v, clean, time, before, state, generator=dice)
-        else:
-            state = scheduler.step(v, time, state, return_dict=False)[0]
+    for index, time in enumerate(stepper.times):
+        v = denoiser(state, float(time), condition).float()
+        state, clean = stepper(index, v, state, clean, dice)
         if on_step:
             on_step(index + 1)
-    return state.transpose(1, 2)
+    return state

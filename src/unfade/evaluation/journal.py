@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from unfade.core import OutputError
+from unfade.evaluation.alignment import Shift
 
 FORMAT = 1
 _LIBRARIES = (
@@ -29,6 +30,7 @@ class Row:
         width, height, frames: of what is compared.
         input, output: metric to value; the input is compared as the film's first frame is, enlarged where asked.
         film: metric to one value a frame of the film.
+        shift: how "input" and "output" lay beside the truth; empty where the benchmark does not align.
         applies: False where the contender has nothing to say to this case; then there are no values.
         seconds: wall time of the restoration.
         threads: CPU threads it had.
@@ -43,6 +45,7 @@ class Row:
     input: Mapping[str, float] = field(default_factory=dict[str, float])
     output: Mapping[str, float] = field(default_factory=dict[str, float])
     film: Mapping[str, tuple[float, ...]] = field(default_factory=dict[str, tuple[float, ...]])
+    shift: Mapping[str, Shift] = field(default_factory=dict[str, Shift])
     applies: bool = True
     seconds: float = 0.0
     threads: int = 0
@@ -152,6 +155,7 @@ def _decoded(line: bytes) -> tuple[str, Row] | None:
             return None
         key = values.pop("key")
         values["film"] = {name: tuple(series) for name, series in values["film"].items()}
+        values["shift"] = {side: Shift(**shift) for side, shift in values.get("shift", {}).items()}
         return key, Row(**values)
     except (ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -13,6 +13,7 @@ from torch.nn import functional
 from unfade.core import Clip, Plan, Restoration, UnfadeError
 from unfade.core.contracts import Device, Dtype
 from unfade.degrade.classic import quantise
+from unfade.evaluation.alignment import Shift, find_shift
 from unfade.evaluation.benchmarks.benchmark import Benchmark
 from unfade.evaluation.benchmarks.case import Case
 from unfade.evaluation.benchmarks.material import Material
@@ -59,11 +60,27 @@ class Settings:
         )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What was measured of a clip.
+
+    Attributes:
+        values: metric to value.
+        shift: how the clip lay beside its truth, where the benchmark aligns them: what is compared with the truth
+            was measured of what is left of both after shifting it back, what judges the clip alone of the whole clip.
+    """
+
+    values: Mapping[str, float]
+    shift: Shift | None = None
+
+
 def metrics_of(
     benchmark: Benchmark, settings: Settings, scale: int = 1
 ) -> tuple[tuple[Metric, ...], tuple[Absence, ...]]:
     """The metrics a benchmark is judged by, and those that can't be had; networks are loaded once."""
-    return _metrics(benchmark.conventions, scale, benchmark.footage, benchmark.masked, settings.learned)
+    more = tuple(name for name in settings.learned if name not in benchmark.learned)
+    learned = (*benchmark.learned, *more)
+    return _metrics(benchmark.conventions, scale, benchmark.footage, benchmark.masked, learned)
 
 
 @cache
@@ -73,12 +90,10 @@ def _metrics(
     return metrics_for(conventions, scale=scale, footage=footage, masked=masked, learned=learned)
 
 
-def measure_input(
-    benchmark: Benchmark, case: Case, material: Material, settings: Settings
-) -> Mapping[str, float]:
+def measure_input(benchmark: Benchmark, case: Case, material: Material, settings: Settings) -> Figures:
     """The input's own figures, enlarged to the truth's size as restorers do first."""
     metrics, _ = metrics_of(benchmark, settings, material.scale)
-    return _values(metrics, enlarge(material.degraded, material.scale).frames, benchmark, case, material)
+    return _figures(metrics, enlarge(material.degraded, material.scale).frames, benchmark, case, material)
 
 
 def measure(
@@ -87,7 +102,7 @@ def measure(
     material: Material,
     contender: Contender,
     settings: Settings,
-    given: Mapping[str, float],
+    given: Figures,
 ) -> Row:
     """A contender's row on a case.
 
@@ -108,6 +123,8 @@ def measure(
     compared = material.truth or last
     _check_footage(case, contender, material, last)
     film: dict[str, tuple[float, ...]] = {}
+    found = _figures(metrics, last.frames, benchmark, case, material)
+    shifts = {"input": given.shift, "output": found.shift}
     if settings.film:
         frames = (clip.frames for clip in restoration.trajectory.film(settings.film))
         film = _along(metrics, frames, benchmark, case, material, settings)
@@ -118,9 +135,10 @@ def measure(
         width=compared.width,
         height=compared.height,
         frames=last.num_frames,
-        input=given,
-        output=_values(metrics, last.frames, benchmark, case, material),
+        input=given.values,
+        output=found.values,
         film=film,
+        shift={side: shift for side, shift in shifts.items() if shift is not None},
         seconds=seconds,
         threads=torch.get_num_threads(),
     )
@@ -153,7 +171,7 @@ def measure_round_trip(
         return Row(group=case.group.name, name=case.name, model=name, applies=False)
     metrics, _ = metrics_of(benchmark, settings, material.scale)
     frames = contender.round_trip(material.truth).frames
-    output = _values(metrics, frames, benchmark, case, material)
+    output = _figures(metrics, frames, benchmark, case, material).values
     return Row(group=case.group.name, name=case.name, model=name, output=output)
 
 
@@ -183,25 +201,32 @@ def _along(
     chosen = [metric for metric in metrics if settings.along == "every" or metric.cheap]
     if settings.along == "first":
         chosen = chosen[:1]
-    values = [_values(chosen, state, benchmark, case, material) for state in frames]
+    values = [_figures(chosen, state, benchmark, case, material).values for state in frames]
     known = [metric.name for metric in chosen if all(metric.name in row for row in values)]
     return {name: tuple(row[name] for row in values) for name in known}
 
 
-def _values(
+def _figures(
     metrics: Iterable[Metric], frames: Tensor, benchmark: Benchmark, case: Case, material: Material
-) -> Mapping[str, float]:
-    frames = quantise(frames.detach().to("cpu", torch.float32))
-    truth = material.truth.frames if material.truth is not None else None
-    if truth is not None and frames.shape[2:] != truth.shape[2:]:
+) -> Figures:
+    frames = _eight_bits(frames)
+    truth, mask = material.truth.frames if material.truth is not None else None, material.mask
+    # Without a truth, a benchmark with a short side wants results of that size still.
+    wanted = material.degraded.frames if truth is None and benchmark.short_side else truth
+    if wanted is not None and frames.shape[2:] != wanted.shape[2:]:
         if not benchmark.resized:
             raise UnfadeError(
-                f"the result for {case.name} is {frames.shape[3]} x {frames.shape[2]}, but its truth "
-                f"{truth.shape[3]} x {truth.shape[2]}"
+                f"the result for {case.name} is {frames.shape[3]} x {frames.shape[2]}, but its "
+                f"{'input' if truth is None else 'truth'} {wanted.shape[3]} x {wanted.shape[2]}"
             )
-        size = (truth.shape[2], truth.shape[3])
+        size = (wanted.shape[2], wanted.shape[3])
         frames = quantise(functional.interpolate(frames, size, mode="bicubic", antialias=True))
-    given = {"pair": truth is not None, "mask": truth is not None and material.mask is not None}
+    given = {"pair": truth is not None, "mask": truth is not None and mask is not None}
+    compared, shift = frames, None
+    if truth is not None and benchmark.aligned:
+        shift = find_shift(frames, truth, benchmark.aligned)
+        compared, truth = shift.of_clip(frames), shift.of_truth(truth)
+        mask = None if mask is None else shift.of_truth(mask)
     values: dict[str, float] = {}
     for metric in metrics:
         if not given.get(metric.of, True):
@@ -209,10 +234,18 @@ def _values(
         guide = (
             enlarge(material.degraded, material.scale).frames if metric.guided and truth is None else truth
         )
-        value = metric.measure(frames, guide, material.mask)
+        value = metric.measure(frames if metric.of == "picture" else compared, guide, mask)
         if value is not None:
             values[metric.name] = value
-    return values
+    return Figures(values, shift)
+
+
+def _eight_bits(frames: Tensor) -> Tensor:
+    """Rounded to 8 bits on the CPU, one frame at a time, as several copies of a large clip take much memory."""
+    rounded = torch.empty_like(frames, device="cpu", dtype=torch.float32)
+    for index, frame in enumerate(frames.detach()):
+        rounded[index] = quantise(frame.to("cpu", torch.float32))
+    return rounded
 
 
 def _check_footage(case: Case, contender: Contender, material: Material, result: Clip) -> None:

@@ -112,6 +112,8 @@ def _keys(run: Run, contenders: Sequence[Contender]) -> list[dict[str, str]]:
                 run.benchmark.oriented,
                 run.benchmark.quantised,
                 run.benchmark.resized,
+                run.benchmark.short_side,
+                run.benchmark.aligned,
             ],
         }
         wanted = {one.name: key_of(**common, model=one.name, weights=one.weights) for one in contenders}

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from unfade.evaluation.alignment import tally
 from unfade.evaluation.benchmarks.benchmark import Benchmark
 from unfade.evaluation.contender import Contender
 from unfade.evaluation.curves import curve, rises
@@ -55,6 +56,7 @@ def summarise(
         "undefined": _undefined(metrics, judged),
         "curves": _curves(benchmark, metrics, judged),
         "anchors": _anchors(benchmark, metrics, rows),
+        **_shifts(benchmark, judged),
         "paired": paired(_group_names(benchmark), contenders, metrics, judged, ALL),
         "published": _published(benchmark, settings, limit),
     }
@@ -127,7 +129,22 @@ def _metric(metric: Metric) -> dict[str, Any]:
 def _row(row: Row) -> dict[str, Any]:
     values = asdict(row)
     del values["seconds"], values["applies"]
+    if not row.shift:
+        del values["shift"]
     return values
+
+
+def _shifts(benchmark: Benchmark, rows: Sequence[Row]) -> dict[str, Any]:
+    """Where a benchmark aligns: how far each model's results lay beside the truth, and how many by how much."""
+    if not benchmark.aligned:
+        return {}
+    table: list[dict[str, Any]] = []
+    for group, model in dict.fromkeys((row.group, row.model) for row in rows):
+        own = [row for row in rows if (row.group, row.model) == (group, model)]
+        shifts = [row.shift["output"] for row in own if row.shift]
+        if shifts:
+            table.append({"group": group, "model": model, "reach": benchmark.aligned, **tally(shifts)})
+    return {"shifts": table}
 
 
 def _groups(

@@ -124,7 +124,7 @@ def probe_video(path: Path) -> VideoInfo:
     with open_footage(path) as container:
         stream = main_stream(path, container)
         try:
-            frame = next(_pictures(container, stream), None)
+            frame = next(pictures_of(container, stream), None)
         except FFmpegError as error:
             raise InputError(f"{path} is damaged: not one frame can be decoded") from error
         if frame is None:
@@ -173,7 +173,7 @@ def _frames(info: VideoInfo) -> Iterator[VideoFrame]:
     with open_footage(path) as container:
         stream = main_stream(path, container)
         stream.thread_type = "AUTO"
-        pictures = _pictures(container, stream)
+        pictures = pictures_of(container, stream)
         while True:
             try:
                 picture = next(pictures, None)
@@ -182,24 +182,24 @@ def _frames(info: VideoInfo) -> Iterator[VideoFrame]:
                 break
             if picture is None:
                 break
-            frame = _upright(picture, index, end, info)
+            frame = upright(picture, index, end, info)
             yield frame
             index, end = index + 1, frame.pts + (frame.duration or step)
         if failure is not None:
             # Decoder threads still hold frames from before the damage.
             with suppress(FFmpegError):
                 for picture in stream.codec_context.decode(None):
-                    frame = _upright(picture, index, end, info)
+                    frame = upright(picture, index, end, info)
                     yield frame
                     index, end = index + 1, frame.pts + (frame.duration or step)
         # Where frames are reordered, containers may promise a longer time than all their frames take.
         complete = bool(stream.frames) and index >= stream.frames
-        missing = 0.0 if complete else _missing_seconds(stream, end, info)
+        missing = 0.0 if complete else missing_seconds(stream, end, info)
     if failure is not None or missing > max(0.1, float(2 / info.fps)):
         raise InputError(f"{path} is damaged or cut short: only {index} frames could be read") from failure
 
 
-def _pictures(container: InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
+def pictures_of(container: InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
     """Decoded pictures; what can't be decoded before the first one is passed over.
 
     Recordings of broadcasts start anywhere, and there is nothing to decode before their first key frame.
@@ -217,7 +217,7 @@ def _pictures(container: InputContainer, stream: av.VideoStream) -> Iterator[av.
             yield picture
 
 
-def _upright(picture: av.VideoFrame, index: int, end: int | None, info: VideoInfo) -> VideoFrame:
+def upright(picture: av.VideoFrame, index: int, end: int | None, info: VideoInfo) -> VideoFrame:
     orientation = info.orientation
     size = displayed_size(picture.width, picture.height, orientation)
     if size != (info.width, info.height):
@@ -290,7 +290,7 @@ def _promised_seconds(stream: av.VideoStream) -> float | None:
     return None
 
 
-def _missing_seconds(stream: av.VideoStream, end: int | None, info: VideoInfo) -> float:
+def missing_seconds(stream: av.VideoStream, end: int | None, info: VideoInfo) -> float:
     """How much earlier the frames ended than the container promised; 0 where it promised nothing."""
     promised = _promised_seconds(stream)
     if promised is None or end is None:

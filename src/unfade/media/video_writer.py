@@ -78,7 +78,9 @@ class VideoWriter:
         self.info = source if isinstance(source, VideoInfo) else probe_video(source)
         self.num_frames = 0
         self._format = container_format(self.path)
-        self._options = {"crf": str(crf), "preset": preset}
+        # With its macroblock tree x264 gives another stream in every run at some sizes: its vector code reads beyond
+        # short rows.
+        self._options = {"crf": str(crf), "preset": preset, "x264-params": "mbtree=0"}
         self._tags = container_tags(notes or {})
         self._subtitles = subtitles
         self._overwrite = overwrite

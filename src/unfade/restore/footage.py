@@ -1,6 +1,7 @@
 """One clip from file to file, a frame at a time: memory is flat however long it is."""
 
 import os
+import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from unfade.core import Clip, InputError, Metadata, Plan, UsageError
 from unfade.core.contracts import Progress
+from unfade.degrade.resample import resize
 from unfade.media.images import write_image
 from unfade.media.resize import enlarge
 from unfade.media.video import FrameTimes, VideoFrame, VideoInfo, frame_times, probe_video, read_video
@@ -46,6 +48,26 @@ class StreamRestorer(Protocol):
     def provenance(self, height: int, width: int, prompt: str | None, plan: Plan) -> Mapping[str, str]:
         """What is told of how frames of this size are restored."""
         ...
+
+
+@runtime_checkable
+class FootageRestorer(Protocol):
+    """A restorer that needs to see footage whole, from its file, and keeps what it has done in a folder."""
+
+    def restore_footage(
+        self, info: VideoInfo, prompt: str | None, plan: Plan, work: Path, progress: Progress | None = None
+    ) -> Iterator[Tensor]:
+        """A result `[3, h, w]` for each frame of the video, in their order."""
+        ...
+
+    def provenance(self, height: int, width: int, prompt: str | None, plan: Plan) -> Mapping[str, str]:
+        """What is told of how frames of this size are restored."""
+        ...
+
+
+def work_folder(output: Path) -> Path:
+    """Where a restorer that needs one keeps its work until the result is there: hidden, beside the result."""
+    return output.with_name(f".{output.name}.unfade-work")
 
 
 def check_footage(job: Job, scale: int = 1, filing: Filing | None = None) -> VideoInfo:
@@ -95,7 +117,7 @@ def run_footage(
     begun = time.perf_counter()
     megapixels = pace = None
     try:
-        if not isinstance(restorer, StreamRestorer):
+        if not isinstance(restorer, (StreamRestorer, FootageRestorer)):
             raise UsageError(f"{job.input} is footage, which this model can't restore; choose another model")
         info = check_footage(job, plan.scale, filing)
         megapixels, pace = info.width * info.height / 1e6, pace_of(info)
@@ -113,7 +135,7 @@ def _restore(
     job: Job,
     info: VideoInfo,
     pace: Pace,
-    restorer: StreamRestorer,
+    restorer: StreamRestorer | FootageRestorer,
     plan: Plan,
     prompt: str | None,
     filing: Filing,
@@ -121,6 +143,45 @@ def _restore(
     progress: Progress | None,
 ) -> tuple[int, Mapping[str, str] | None]:
     """Writes everything; gives the number of frames and, where it is known only now, the provenance."""
+    with taken_back_on_failure(job.targets()) as written, ExitStack() as stack:
+        outlets = _Outlets(job, info, plan, filing, provenance, stack, written)
+        if isinstance(restorer, FootageRestorer):
+            made = _whole(job, info, restorer, plan, prompt, progress)
+        else:
+            made = _streamed(info, restorer, plan, prompt, pace, progress)
+        count, later = _written(made, outlets)
+        outlets.finish()
+    shutil.rmtree(work_folder(job.output), ignore_errors=True)
+    if progress:
+        progress(1.0)
+    return count, later
+
+
+# Frames of the source with their results; what the generator returns is the provenance, where it is known only then.
+_Made = Generator[tuple[VideoFrame, Tensor], None, Mapping[str, str] | None]
+
+
+def _written(made: _Made, outlets: "_Outlets") -> tuple[int, Mapping[str, str] | None]:
+    count = 0
+    with closing(made):
+        while True:
+            try:
+                frame, result = next(made)
+            except StopIteration as end:
+                return count, end.value
+            outlets.write(frame, result)
+            count += 1
+            del frame, result
+
+
+def _streamed(
+    info: VideoInfo,
+    restorer: StreamRestorer,
+    plan: Plan,
+    prompt: str | None,
+    pace: Pace,
+    progress: Progress | None,
+) -> _Made:
     # What was taken from the file and not yet given back restored: one frame, more for a model that looks ahead.
     waiting: deque[VideoFrame] = deque()
 
@@ -136,22 +197,28 @@ def _restore(
         nonlocal later
         later = yield from restorer.restore_stream(images, prompt, plan)
 
-    count = 0
-    with taken_back_on_failure(job.targets()) as written, ExitStack() as stack:
-        outlets = _Outlets(job, info, plan, filing, provenance, stack, written)
-        with closing(taken()) as images:
-            for result in restored(images):
-                outlets.write(waiting.popleft(), result)
-                del result
-                count += 1
-                if progress:
-                    progress(min(1.0, count / pace.frames))
-        if waiting:
-            raise RuntimeError(f"{len(waiting)} frames were taken and not given back")
-        outlets.finish()
-    if progress:
-        progress(1.0)
-    return count, later
+    with closing(taken()) as images:
+        for count, result in enumerate(restored(images), 1):
+            yield waiting.popleft(), result
+            del result
+            if progress:
+                progress(min(1.0, count / pace.frames))
+    if waiting:
+        raise RuntimeError(f"{len(waiting)} frames were taken and not given back")
+    return later
+
+
+def _whole(
+    job: Job,
+    info: VideoInfo,
+    restorer: FootageRestorer,
+    plan: Plan,
+    prompt: str | None,
+    progress: Progress | None,
+) -> _Made:
+    results = restorer.restore_footage(info, prompt, plan, work_folder(job.output), progress)
+    yield from zip(read_video(info.path), results, strict=True)
+    return None
 
 
 class _Outlets:
@@ -204,6 +271,8 @@ class _Outlets:
         if self._film is None and not on_sheet:
             return
         before = enlarge(Clip.of(frame.image), self._scale).frames[0]
+        if before.shape != result.shape:
+            before = resize(before[None], result.shape[1], result.shape[2])[0].clamp(0, 1)
         if self._film is not None:
             self._film.write(swept(before, result, self._share(frame)), frame.pts, frame.duration)
         if self._sheet is not None and on_sheet:

@@ -1,5 +1,6 @@
 """From a model's name, file or folder to a restorer."""
 
+from collections.abc import Mapping
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
@@ -7,22 +8,27 @@ from typing import Any
 
 from unfade.backbones.catalog import CATALOG, find
 from unfade.backbones.info import BackboneInfo
+from unfade.backbones.prompt_embeddings import default_cache
 from unfade.backbones.tiny_weights import load_tiny
 from unfade.backbones.video import open_video
 from unfade.backbones.wan_family import REFUSED
 from unfade.core import ModelError, UsageError
+from unfade.prompts.footage import FootageCaptioner
 from unfade.restore.adapters import Adapters
+from unfade.restore.device import choose_device
 from unfade.restore.engine import PixelRestorer
 from unfade.restore.latent import LatentRestorer
 from unfade.restore.placement import Room
 from unfade.restore.systems import KNOWN, settings_for
+from unfade.restore.vivid_restorer import VividRestorer
+from unfade.restore.vividvr import vivid_settings
 
 # What a name that ends so is meant to be, whether it is there or not.
 _FILES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 
 _OF_VIDEO = ("preset", "adapter", "drift_adapter", "memory", "vae_tiles")
 
-Loaded = PixelRestorer | LatentRestorer
+Loaded = PixelRestorer | LatentRestorer | VividRestorer
 
 
 def load(
@@ -33,6 +39,8 @@ def load(
     drift_adapter: str | Path | None = None,
     memory: str | None = None,
     vae_tiles: str | None = None,
+    control: str | Path | None = None,
+    captioner: str | Path | None = None,
     **sampling: Any,
 ) -> Loaded:
     """A restorer for a model of the catalog, for a `.safetensors` file of `tiny`'s kind, or for a model folder.
@@ -45,7 +53,10 @@ def load(
         adapter: the trained adapter of a video model.
         drift_adapter: that of its drift correction.
         memory, vae_tiles: how a video model's weights are kept (`Room`).
-        sampling: fields of `VBridgeSettings` or `ProgressiveSettings` by name that differ from the preset, of video
+        control: folder of Vivid-VR's control, for a text-to-video model and footage.
+        captioner: who says what is in the footage where no prompt does: "rules" (the default) or a model.
+        sampling: fields of `VBridgeSettings` or `ProgressiveSettings` (with `control`, of
+            `VividSettings`) by name that differ from the preset, of video
             models; the model's family decides which of the two.
 
     Raises:
@@ -61,6 +72,15 @@ def load(
         "vae_tiles": vae_tiles,
         **sampling,
     }
+    if control is not None:
+        given = [name for name in _OF_VIDEO if asked[name] is not None]
+        if given:
+            raise UsageError(f"Vivid-VR has no use for {given[0].replace('_', '-')}; leave it out")
+        return _controlled(info, path, Path(control), captioner, sampling)
+    if captioner is not None:
+        raise UsageError(
+            "a captioner is for footage under Vivid-VR's control; add --control, or leave it out"
+        )
     if path.is_dir():
         check_extra(str(model))
         config = open_video(path).config
@@ -80,6 +100,29 @@ def load(
         told = ", ".join("clip-frames" if name == "frames" else name.replace("_", "-") for name in used)
         raise UsageError(f"{restorer.name} has no use for {told}, which is of video models; leave it out")
     return restorer
+
+
+def _controlled(
+    info: BackboneInfo | None,
+    path: Path,
+    control: Path,
+    captioner: str | Path | None,
+    sampling: Mapping[str, Any],
+) -> VividRestorer:
+    if not path.is_dir():
+        raise UsageError(
+            f"{path.name} can't be controlled; --control goes with CogVideoX1.5-5B (--model vivid-vr)"
+        )
+    check_extra(path.name)
+    settings = vivid_settings(sampling)
+    says: FootageCaptioner | None = None
+    if captioner is not None and str(captioner) != "rules":
+        from unfade.backbones.video_captioner import KeptDescriptions, open_video_captioner
+
+        opened = open_video_captioner(captioner, choose_device("auto"))
+        says = KeptDescriptions(opened, default_cache().with_name("captions"))
+    name = info.name if info else None
+    return VividRestorer.of_folders(path, control, settings, name=name, captioner=says)
 
 
 def located(model: str | Path) -> tuple[BackboneInfo | None, Path]:

@@ -9,9 +9,12 @@ from unfade.backbones.video import VideoConfig
 from unfade.restore.progressive import ProgressiveSettings, progressive_settings
 from unfade.restore.system import LatentSettings
 from unfade.restore.vbridge import VBridgeSettings, vbridge_settings
+from unfade.restore.vividvr import VividSettings
 
 # Every setting of any system by name.
-KNOWN = frozenset(field.name for kind in (VBridgeSettings, ProgressiveSettings) for field in fields(kind))
+KNOWN = frozenset(
+    field.name for kind in (VBridgeSettings, ProgressiveSettings, VividSettings) for field in fields(kind)
+)
 
 
 def settings_for(

@@ -64,10 +64,15 @@ class Benchmark:
         oriented: whether EXIF orientation is applied, as viewers do, or ignored, as PIL does by default.
         resized: whether a result of another size is brought to the truth's (bicubic) instead of being an error.
         size: (width, height) a photo is cropped to in proportion and reduced to before anything else.
+        short_side: pixels that the shorter side of an input read from a file is brought to before a restorer sees
+            it, its truth likewise; None leaves both as they are.
+        aligned: pixels that a clip may lie beside its truth, each way; it is shifted back by as many whole ones as
+            fit best before it is compared. 0 compares what lies on the same place.
         masked: whether masks weigh the error.
         partial: whether groups were left out on request.
         synthetic: made from other photos than its own; marked wherever it appears.
         quantised: whether inputs are rounded to 8 bits.
+        learned: networks its tables judge by, by name: taken besides those a run asks for, or said to be absent.
         citation, notes: source, and what is known to differ or is not known.
     """
 
@@ -81,10 +86,13 @@ class Benchmark:
     oriented: bool = True
     resized: bool = False
     size: tuple[int, int] | None = None
+    short_side: int | None = None
+    aligned: int = 0
     masked: bool = False
     partial: bool = False
     synthetic: bool = False
     quantised: bool = True
+    learned: tuple[str, ...] = ()
     citation: str = ""
     notes: tuple[str, ...] = field(default_factory=tuple)
 
@@ -96,6 +104,17 @@ class Benchmark:
     @property
     def footage(self) -> bool:
         return self.holds in ("clip pairs", "clips without truth")
+
+    def canvas(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of what a restorer is given of an input of this size.
+
+        Where there is a `short_side` the shorter side has exactly that, and the longer one keeps the proportions,
+        rounded down to a whole pixel.
+        """
+        if self.short_side is None:
+            return height, width
+        shorter = min(height, width)
+        return height * self.short_side // shorter, width * self.short_side // shorter
 
     def needs(self) -> str:
         """What has to be on disk, in a sentence or two."""
@@ -129,8 +148,12 @@ class Benchmark:
         ]
         if self.size:
             parts.append(f"photos cut to {self.size[0]} x {self.size[1]}")
+        if self.short_side:
+            parts.append(f"inputs and truths brought to a short side of {self.short_side} (bicubic)")
         if self.resized:
             parts.append("results of another size are brought to the truth's")
+        if self.aligned:
+            parts.append(f"results shifted onto the truth by up to {self.aligned} whole pixels each way")
         if self.masked:
             parts.append("errors also weighed by masks")
         return "; ".join(parts)

@@ -198,6 +198,13 @@ def _faults(benchmark: Benchmark, case: Case) -> list[str]:
             ):
                 first, second = (_shown(shapes[path]) for path in (case.degraded, part))
                 faults.append(f"{part} is {second}, but {case.degraded} is {first}")
+    if benchmark.short_side and case.degraded in shapes and case.truth in shapes:
+        first, second = shapes[case.degraded], shapes[case.truth]
+        if not _same_form(first[-2:], second[-2:]):
+            faults.append(
+                f"{case.truth} is {_shown(second[-2:])}, but {case.degraded} is {_shown(first[-2:])}: other "
+                f"proportions, so that they don't fit at a short side of {benchmark.short_side}"
+            )
     videos = [part for part in parts if part.suffix.lower() in FOOTAGE and part.is_file()]
     if len(videos) == 2 and not faults:
         timing = timing_equal(*videos)
@@ -209,6 +216,13 @@ def _faults(benchmark: Benchmark, case: Case) -> list[str]:
 def _compared(shape: tuple[int, ...], benchmark: Benchmark) -> tuple[int, ...]:
     """What must be equal within a case: all, or the number of frames alone where sizes may differ."""
     return shape[:-2] if benchmark.resized else shape
+
+
+def _same_form(first: tuple[int, ...], second: tuple[int, ...]) -> bool:
+    """Whether two sizes have the same proportions but for less than a pixel of the smaller one."""
+    small, large = sorted((first, second), key=min)
+    scale = min(large) / min(small)
+    return all(abs(own - scale * other) < scale for own, other in zip(large, small, strict=True))
 
 
 def _size(path: Path, oriented: bool) -> tuple[int, ...]:

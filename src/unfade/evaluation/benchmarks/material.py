@@ -33,7 +33,8 @@ class Material:
     """What a restorer is given, and what its answer is held against.
 
     Attributes:
-        degraded: the input, at the size the restorer gets it.
+        degraded: the input, at the size the restorer gets it: with the benchmark's `short_side`, brought to it
+            (bicubic, a = -0.5, not rounded to 8 bits), and the truth to the same size.
         truth: at `scale` times that size; None where nobody knows it.
         scale: enlargement asked for.
         mask: weights of the error `[1, H, W]` in [0, 1], or None.
@@ -114,11 +115,28 @@ def _read(benchmark: Benchmark, case: Case, source: Path) -> Material:
     degraded = read_footage(source, benchmark.oriented)
     truth = read_footage(case.truth, benchmark.oriented) if case.truth else None
     mask = read_footage(case.mask, benchmark.oriented).frames[0, :1] if case.mask else None
+    if benchmark.short_side is not None:
+        size = benchmark.canvas(degraded.height, degraded.width)
+        degraded = _brought(degraded, size)
+        # A truth has 8 bits, as the files have that results are compared with at its own size.
+        truth = None if truth is None else _brought(truth, size, rounded=True)
+        mask = None if mask is None else resize(mask[None], *size).clamp(0, 1)[0]
     target = None
     if truth is not None and truth.frames.shape == degraded.frames.shape:
         ends = degraded.frames, truth.frames
         target = lambda count: linear_frames(*ends, count)  # noqa: E731
     return Material(degraded=degraded, truth=truth, mask=mask, target=target)
+
+
+def _brought(clip: Clip, size: tuple[int, int], rounded: bool = False) -> Clip:
+    """A clip resized to (height, width), frame by frame; of that size already, the same clip."""
+    if (clip.height, clip.width) == size:
+        return clip
+    frames = clip.frames.new_empty((clip.num_frames, 3, *size))
+    for index, frame in enumerate(clip.frames.split(1)):
+        large = resize(frame, *size).clamp(0, 1)
+        frames[index] = (quantise(large) if rounded else large)[0]
+    return clip.with_frames(frames)
 
 
 def _classic(benchmark: Benchmark, truth: Clip, make: str, dice: Callable[[], torch.Generator]) -> Material:

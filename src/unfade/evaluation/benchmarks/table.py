@@ -48,20 +48,37 @@ def _pairs(name: str, title: str, count: int | None, make: str, layout: Layout, 
     )  # fmt: skip
 
 
-def _footage(name: str, title: str, count: int, citation: str, *notes: str, truth: bool = True) -> Benchmark:
+def _vivid(name: str, title: str, count: int, *notes: str, truth: bool = True, aligned: int = 0) -> Benchmark:
     layout = Layout(truth="GT", degraded="LQ") if truth else Layout(degraded="LQ")
     group = Group(name=title, count=count, make="Blur_Noise_JPEG", strength="mild")
     return Benchmark(
         name=name, title=title, holds="clip pairs" if truth else "clips without truth", groups=(group,),
-        layouts=(layout,), conventions=(RGB, Y), resized=True, citation=citation, notes=notes,
+        layouts=(layout,), conventions=(RGB, Y), resized=True, short_side=1024, aligned=aligned,
+        learned=("lpips", *_NO_REFERENCE) if truth else _NO_REFERENCE, citation=_VIVID,
+        notes=(_AT_1024, _TRUTH_TOO, *notes) if truth else (_AT_1024, *notes),
     )  # fmt: skip
 
 
 _INPUT_AND_TARGET = Layout(degraded="input", truth="target")
 _VIVID = "Bai et al. 2025, Vivid-VR, arXiv 2508.14483, table 1"
+_NO_REFERENCE = ("niqe", "musiq", "clip-iqa", "dover", "md-vqa")
 _SR = "bicubic reduction with antialiasing (a = -0.5), 8 bits, sides cropped to multiples of the scale"
 _CODEC = "4:2:0 chroma by libjpeg; tables made with 4:4:4 or another codec differ by a few tenths of a dB"
-_CUT = "the paper resized to a short side of 1024 instead of enlarging fourfold, and shifted pixels to align"
+_AT_1024 = (
+    "restorers are given the input at a short side of 1024, the longer side rounded down, as the authors ran theirs "
+    "(not enlarged fourfold); bicubic with a = -0.5 where their code has -0.75"
+)
+_TRUTH_TOO = (
+    "the paper does not say whether the truth or the result was resized; here it is the truth, the same way and then "
+    "to 8 bits, so that all figures are of the very pixels that were restored: reducing a result would hide its errors"
+)
+_SHIFTED = (
+    "a pixel of its inputs stands for the upper left one of a square of four by four, which enlarging takes for the "
+    "middle, so results lie 1.5 pixels of the truth's own size too far down and right, 2.8 at a short side of 1024: "
+    "before it is compared, each clip is shifted back by the whole pixels that fit best, up to 8 each way; the authors "
+    "align pixels too, before PSNR, SSIM and LPIPS, and don't say how"
+)
+_CROPPED = "the authors aligned DOVE's, SeedVR's and SeedVR2's results, whose inference crops; here nothing is shifted"
 
 _LISTED = (
     Benchmark(
@@ -142,12 +159,12 @@ _LISTED = (
             "beam-splitter pairs are not perfectly registered; the aligned PSNR of the authors is not computed",
         ),
     ),
-    _footage("spmcs", "SPMCS", 30, _VIVID, _CUT),
-    _footage("udm10", "UDM10", 10, _VIVID, _CUT),
-    _footage("youhq40", "YouHQ40", 40, _VIVID, _CUT),
-    _footage("videolq", "VideoLQ", 50, _VIVID, _CUT, truth=False),
-    _footage("ugc50", "UGC50", 50, _VIVID, _CUT, truth=False),
-    _footage("aigc50", "AIGC50", 50, _VIVID, _CUT, truth=False),
+    _vivid("spmcs", "SPMCS", 30, _SHIFTED, aligned=8),
+    _vivid("udm10", "UDM10", 10, _CROPPED),
+    _vivid("youhq40", "YouHQ40", 40, _CROPPED),
+    _vivid("videolq", "VideoLQ", 50, truth=False),
+    _vivid("ugc50", "UGC50", 50, truth=False),
+    _vivid("aigc50", "AIGC50", 50, truth=False),
     _clean("set5", "Set5", _enlargements(5), "Bevilacqua et al. 2012", _SR),
     _clean("set14", "Set14", _enlargements(14), "Zeyde et al. 2010", _SR),
     _clean("bsd100", "BSD100", _enlargements(100), "Martin et al. 2001; Timofte et al. 2014", _SR),
@@ -184,7 +201,11 @@ def benchmark(name: str) -> Benchmark:
 
 
 def synthesized(original: Benchmark) -> Benchmark:
-    """The same groups, conventions and averages, made from the user's own clean photos (or clips)."""
+    """The same groups, conventions and averages, made from the user's own clean photos (or clips) at their own size."""
+    notes = original.notes
+    if original.short_side is not None:
+        side = original.short_side
+        notes = (f"the stand-in keeps its own size: not brought to a short side of {side}, not aligned",)
     return replace(
         original,
         holds="clip pairs" if original.footage else "clean photos",
@@ -192,9 +213,11 @@ def synthesized(original: Benchmark) -> Benchmark:
         groups=tuple(replace(group, folder="", count=None) for group in original.groups),
         oriented=True,
         synthetic=True,
+        short_side=None,
+        aligned=0,
         notes=(
             "SYNTHETIC: made from other photos with this project's degradations; not comparable with published numbers",
-            *original.notes,
+            *notes,
         ),
     )
 

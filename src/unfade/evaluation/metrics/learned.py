@@ -148,11 +148,14 @@ LEARNED = {
     )
 }
 
+# Looked up in October 2026. pyiqa 0.1.16 has neither. vsreval 0.1.0, the first release of its kind, has DOVER but pins
+# torch < 2.7, numpy < 2 and another OpenCV than ours, so the two can't share an environment. PyPI's "dover" counts
+# version numbers.
 NEVER = {
-    "dover": "no installable package holds DOVER: score the result's video with the authors' own "
-    "evaluate_one_video.py (github.com/VQAssessment/DOVER, S-Lab licence) and their weights DOVER.pth",
-    "md-vqa": "no installable package holds MD-VQA: score the result's video with the authors' own code and "
-    "weights (Zhang et al. 2023, CVPR)",
+    "dover": "no package that installs beside this one holds DOVER: score the restored videos with the authors' "
+    "evaluate_a_set_of_videos.py and weights DOVER.pth (github.com/VQAssessment/DOVER, S-Lab licence)",
+    "md-vqa": "no package holds MD-VQA: score the restored videos with the authors' test_video.py and one of its two "
+    "weights (github.com/kunyou99/MD-VQA_cvpr2023)",
 }
 
 

@@ -42,6 +42,7 @@ def render_page(
     drawn = plates(exhibits, picture_bytes)
     return template.render(
         report={"undefined": (), **report},
+        shifts=shifts(report),
         benchmark=report["benchmark"],
         timing=timing,
         counts=counts(report),
@@ -80,6 +81,28 @@ def not_applicable(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     for entry in report.get("not_applicable", ()):
         groups.setdefault((entry["model"], entry["why"]), []).append(entry["group"])
     return [(model, why, ", ".join(names)) for (model, why), names in groups.items()]
+
+
+def shifts(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Model, how its results lay beside the truth, and the group; nothing where nothing was aligned."""
+    found: list[tuple[str, str, str]] = []
+    for entry in report.get("shifts", ()):
+        places = "; ".join(
+            f"{_many(place['clips'], 'clip')} {_beside(place['down'], place['right'])}"
+            for place in entry["places"]
+        )
+        rest = f"{fixed(entry['rest_down'], 2, signed=True)} down, {fixed(entry['rest_right'], 2, signed=True)} right"
+        found.append((entry["model"], f"{places}; about {rest} was left on average", entry["group"]))
+    return found
+
+
+def _beside(down: int, right: int) -> str:
+    ways = [
+        f"{abs(pixels)} px {words[pixels > 0]}"
+        for pixels, words in ((down, ("above", "below")), (right, ("left", "right")))
+        if pixels
+    ]
+    return " and ".join(ways) or "in place"
 
 
 def change(plate: Plate, metric: Mapping[str, Any] | None) -> tuple[str, Cell]:

@@ -72,7 +72,7 @@ def json_text(document: Mapping[str, Any]) -> str:
 
 
 def csv_text(report: Mapping[str, Any]) -> str:
-    """One line for each row and metric, under a header."""
+    """One line for each row and metric, under a header, and for the pixels a clip was shifted by, where it was."""
     text = io.StringIO()
     lines = csv.writer(text, lineterminator="\n")
     lines.writerow(COLUMNS)
@@ -81,6 +81,9 @@ def csv_text(report: Mapping[str, Any]) -> str:
         for metric in _metrics_of(row, report["metrics"]):
             before, after = row["input"].get(metric), row["output"].get(metric)
             lines.writerow([row["group"], row["name"], row["model"], metric, before, after, synthetic])
+        for axis in ("down", "right") if row.get("shift") else ():
+            both = (row["shift"].get(side, {}).get(axis) for side in ("input", "output"))
+            lines.writerow([row["group"], row["name"], row["model"], f"shift-{axis}", *both, synthetic])
     return text.getvalue()
 
 

@@ -1,0 +1,357 @@
+"""Vivid-VR as a restorer: clips in memory, and footage of any length from its file."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unfade.backbones.cogvideox_config import CogVideoXConfig
+from unfade.backbones.cogvideox_folder import open_cogvideox
+from unfade.backbones.prompt_embeddings import T5, Embed, PromptEmbeddings
+from unfade.conditioning.control import Control, ControlSettings
+from unfade.conditioning.control_file import control_sha256, settings_of
+from unfade.core import Clip, Plan, Restoration, Trajectory, UsageError
+from unfade.core.contracts import Progress
+from unfade.media.hidden import filled
+from unfade.media.images import read_image
+from unfade.media.seek import FrameReader
+from unfade.media.video import VideoInfo, read_video
+from unfade.prompts.footage import FootageCaptioner, FootageRules
+from unfade.restore.adapters import Weights
+from unfade.restore.asked import settled
+from unfade.restore.border import as_the_file
+from unfade.restore.chunks import Chunks, FolderChunks, MemoryChunks, fingerprint
+from unfade.restore.colour_fix import ColourFix
+from unfade.restore.device import choose_device, choose_dtype
+from unfade.restore.shot_walk import ShotWalk, enlarged_to
+from unfade.restore.stretches import Stretch, stretches_of
+from unfade.restore.vivid_forecast import forecast, work_of
+from unfade.restore.vivid_model import VividModel, load_vivid
+from unfade.restore.vivid_texts import VividTexts
+from unfade.restore.vividvr import VividSettings
+from unfade.restore.walk import Tally
+from unfade.version import __version__
+
+# Of a clip in memory that doesn't say.
+_FPS = Fraction(24)
+
+
+class VividRestorer:
+    """Restores footage with a controlled video model; a photo is a clip of one frame.
+
+    Attributes:
+        name: of the model.
+        config: of the base.
+        control: what its control is made of.
+        settings: how to sample.
+        captioner: says what is in the footage where the user doesn't.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        config: CogVideoXConfig,
+        control: ControlSettings,
+        load: Callable[[torch.device, torch.dtype], VividModel],
+        embed: Embed,
+        count: Callable[[str], int],
+        settings: VividSettings = VividSettings(),
+        captioner: FootageCaptioner | None = None,
+        sha256: Callable[[], str] = lambda: "unknown",
+    ) -> None:
+        self.name = name
+        self.config = config
+        self.control = control
+        self.settings = settings
+        self.captioner = captioner or FootageRules()
+        self._load = load
+        self._embed = embed
+        self._count = count
+        self._sha256 = sha256
+        self._held: tuple[torch.device, torch.dtype, VividModel] | None = None
+
+    @staticmethod
+    def of_folders(
+        base: Path,
+        control: Path,
+        settings: VividSettings = VividSettings(),
+        cache: Path | None = None,
+        *,
+        name: str | None = None,
+        captioner: FootageCaptioner | None = None,
+    ) -> "VividRestorer":
+        """A restorer for a base in diffusers' layout and a control folder; weights are read when first needed.
+
+        Raises:
+            ModelError: a folder can't be used.
+        """
+        folder = open_cogvideox(base, sees_photo=False)
+        made_of = settings_of(control)
+
+        def load(device: torch.device, dtype: torch.dtype) -> VividModel:
+            return load_vivid(folder, control, device, dtype)
+
+        def sha256() -> str:
+            return control_sha256(control, folder.sha256())
+
+        embed = PromptEmbeddings(base, cache, folder.config.text_tokens, encoder=T5)
+        return VividRestorer(
+            name or base.name, folder.config, made_of, load, embed, embed.count, settings, captioner, sha256
+        )
+
+    @property
+    def weights(self) -> Weights:
+        """What identifies the weights, control included."""
+        return Weights(self._sha256())
+
+    def work(self, height: int, width: int, plan: Plan, frames: int = 1) -> dict[str, Any]:
+        """What footage of so many frames of this size (before enlarging) takes; see `vivid_forecast.forecast`.
+
+        Raises:
+            UsageError: the plan or the settings can't be carried out.
+        """
+        settings, device = self._settings(plan), choose_device(plan.device)
+        dtype = choose_dtype(plan.dtype, device)
+        size = settings.target(height, width, plan.scale)
+        with torch.device("meta"):
+            control = sum(one.numel() for one in Control(self.config.transformer, self.control).parameters())
+        return {
+            "width": size[1],
+            "height": size[0],
+            **forecast(
+                self.config, self.control, settings, size, frames, device, dtype, control * dtype.itemsize
+            ),
+        }
+
+    def restore(
+        self,
+        clip: Clip | str | Path,
+        prompt: str | None = None,
+        plan: Plan | None = None,
+        progress: Progress | None = None,
+        **changes: Any,
+    ) -> Restoration:
+        """Restores a clip in memory as one shot.
+
+        Args:
+            clip: what to restore, or the path of an image.
+            prompt: what is to be seen; the captioner says it by default.
+            plan: `steps` None takes those of the settings.
+            progress: called with the share done, 0 to 1.
+            changes: fields of the plan by name.
+
+        Returns:
+            A trajectory of the input, the clean clips predicted after some of the steps, and the result; or of the
+            input and the result only if the plan does not keep the way.
+
+        Raises:
+            InputError: the file can't be read.
+            ModelError: the model can't be used.
+            UsageError: the plan or the settings can't be carried out.
+            UnfadeError: the model answered with something that isn't a number.
+        """
+        plan = settled(plan, changes)
+        if plan.confidence:
+            raise UsageError(f"{self.name} can't tell how sure it is; leave --confidence out")
+        if not isinstance(clip, Clip):
+            clip = read_image(Path(clip))
+        begun = time.perf_counter()
+        settings = self._settings(plan)
+        size = settings.target(clip.height, clip.width, plan.scale)
+        visible = clip.frames if clip.alpha is None else filled(clip.frames, clip.alpha)
+        kept = _snapshots(settings.steps, plan.frames) if plan.keep else ()
+        walk, texts = self._walk(
+            settings, plan, prompt, len(visible), size, MemoryChunks(), "shot 0", _FPS, kept, progress
+        )
+        self._denoised(walk, texts, iter(visible), plan)
+        before = torch.stack([enlarged_to(frame, *size) for frame in visible])
+        films = [self._decoded(walk, step) for step in (*kept, None)]
+        fixed = [torch.stack(list(_fixed(settings, film, iter(before)))) for film in films]
+        canvas = clip if size == (clip.height, clip.width) else _resized(clip, before)
+        states = [canvas, *(canvas.with_frames(as_the_file(one, clip)) for one in fixed)]
+        taus = (0.0, *(step / settings.steps for step in kept), 1.0)
+        return Restoration(
+            Trajectory(taus, tuple(states)),
+            self.provenance(clip.height, clip.width, prompt, plan),
+            time.perf_counter() - begun,
+            plan.frames,
+        )
+
+    def restore_footage(
+        self,
+        info: VideoInfo,
+        prompt: str | None,
+        plan: Plan,
+        work: Path,
+        progress: Progress | None = None,
+    ) -> Iterator[Tensor]:
+        """Restores a video shot by shot; what is done is kept in a folder, where a killed run goes on.
+
+        Args:
+            info: of the video.
+            prompt: what is to be seen; the captioner says it by default, of every tile of every window.
+            plan: `frames`, `keep` and `confidence` mean nothing.
+            work: the folder; whoever is done with the frames deletes it.
+            progress: called with the share done, 0 to 1.
+
+        Yields:
+            A result `[3, height, width]` in [0, 1] for each frame, in their order, when all of them are done.
+
+        Raises:
+            UsageError: the plan can't be carried out, or the folder keeps the work of another run.
+            InputError: the video is damaged.
+        """
+        settings = self._settings(plan)
+        size = settings.target(info.height, info.width, plan.scale)
+        chunks = FolderChunks(work, self._identity(info, prompt, plan, settings))
+        shots = stretches_of(info)
+        walks: list[ShotWalk] = []
+        for number, shot in enumerate(shots):
+            share = _part(progress, shot, shots[-1].stop)
+            walk, texts = self._walk(
+                settings,
+                plan,
+                prompt,
+                shot.stop - shot.start,
+                size,
+                chunks,
+                f"shot {number}",
+                info.fps,
+                (),
+                share,
+            )
+            walks.append(walk)
+            if not walk.decoded:
+                with FrameReader(info.path) as reader:
+                    images = (frame.image for frame in reader.read(shot.start, shot.stop))
+                    self._denoised(walk, texts, images, plan)
+                walk.settle()
+        yield from self._finished(settings, info, walks, size)
+
+    def provenance(self, height: int, width: int, prompt: str | None, plan: Plan) -> dict[str, str]:
+        """What is told of how frames of this size are restored."""
+        settings = self._settings(plan)
+        return {
+            "software": f"unfade {__version__}",
+            "method": settings.method,
+            "model": self.name,
+            "weights": self._sha256(),
+            "prompt": prompt or f"captions by {self.captioner.name}",
+            "steps": str(settings.steps),
+            "sampler": settings.sampler,
+            "guidance": f"{settings.guidance:g}",
+            "fidelity": f"{settings.fidelity:g}",
+            "colour": settings.colour,
+            "seed": str(plan.seed),
+        }
+
+    def _settings(self, plan: Plan) -> VividSettings:
+        try:
+            settings = self.settings if plan.steps is None else replace(self.settings, steps=plan.steps)
+            return settings if plan.tile == "auto" else replace(settings, tile=plan.tile)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+
+    def _walk(
+        self,
+        settings: VividSettings,
+        plan: Plan,
+        prompt: str | None,
+        frames: int,
+        size: tuple[int, int],
+        chunks: Chunks,
+        name: str,
+        fps: Fraction,
+        snapshots: tuple[int, ...],
+        progress: Progress | None,
+    ) -> tuple[ShotWalk, VividTexts]:
+        model = self._model(plan)
+        texts = VividTexts(
+            self._embed, self._count, self.config.text_tokens, self.captioner, prompt, settings.guidance > 1
+        )
+        timeline = settings.timeline(self.config, frames)
+        tally = Tally(work_of(self.config, self.control, settings, size, frames)["evaluations"], progress)
+
+        def seen(index: int, frame_of: Callable[[int], Tensor]) -> None:
+            texts.see(walk, index, frame_of, float(fps))
+
+        walk = ShotWalk(model, settings, timeline, size, chunks, plan.seed, name, snapshots, tally.add, seen)
+        return walk, texts
+
+    def _denoised(self, walk: ShotWalk, texts: VividTexts, frames: Iterator[Tensor], plan: Plan) -> None:
+        walk.encode(frames)
+        if (unload := getattr(self.captioner, "unload", None)) is not None:
+            unload()
+        walk.denoise(texts.told(walk, choose_device(plan.device)))
+
+    def _decoded(self, walk: ShotWalk, step: int | None) -> Iterator[Tensor]:
+        for index in range(len(walk.timeline.windows)):
+            yield from walk.decode(index, step)
+
+    def _finished(
+        self, settings: VividSettings, info: VideoInfo, walks: list[ShotWalk], size: tuple[int, int]
+    ) -> Iterator[Tensor]:
+        fix = ColourFix(settings.colour, settings.colour_window)
+        sources = read_video(info.path)
+        for walk in walks:
+            for number, frame in enumerate(self._decoded(walk, None)):
+                source = enlarged_to(next(sources).image, *size)
+                yield from fix.push(frame, source, cut=number == 0)
+        yield from fix.flush()
+
+    def _model(self, plan: Plan) -> VividModel:
+        device = choose_device(plan.device)
+        dtype = choose_dtype(plan.dtype, device)
+        if self._held is None or self._held[:2] != (device, dtype):
+            self._held = None  # never two of them in memory
+            self._held = (device, dtype, self._load(device, dtype))
+        return self._held[2]
+
+    def _identity(
+        self, info: VideoInfo, prompt: str | None, plan: Plan, settings: VividSettings
+    ) -> Mapping[str, Any]:
+        return {
+            "footage": fingerprint(info.path),
+            "model": self._sha256(),
+            "settings": settings.told(),
+            "prompt": prompt,
+            "captioner": self.captioner.identity,
+            "seed": plan.seed,
+            "scale": plan.scale,
+            "dtype": str(choose_dtype(plan.dtype, choose_device(plan.device))),
+            "version": __version__,
+        }
+
+
+def _snapshots(steps: int, frames: int) -> tuple[int, ...]:
+    """After which steps the film looks: evenly, never at the last one, which is the result."""
+    wanted = {round(index * steps / (frames - 1)) for index in range(1, frames - 1)}
+    return tuple(sorted(step for step in wanted if 0 < step < steps))
+
+
+def _fixed(
+    settings: VividSettings, restored: Iterator[Tensor], sources: Iterator[Tensor]
+) -> Iterator[Tensor]:
+    fix = ColourFix(settings.colour, settings.colour_window)
+    for frame, source in zip(restored, sources, strict=True):
+        yield from fix.push(frame, source)
+    yield from fix.flush()
+
+
+def _resized(clip: Clip, frames: Tensor) -> Clip:
+    alpha = None
+    if clip.alpha is not None:
+        alpha = torch.stack([enlarged_to(one, frames.shape[2], frames.shape[3]) for one in clip.alpha])
+    return replace(clip, frames=frames, alpha=alpha)
+
+
+def _part(progress: Progress | None, shot: Stretch, frames: int) -> Progress | None:
+    if progress is None:
+        return None
+    heard = progress
+    return lambda share: heard((shot.start + share * (shot.stop - shot.start)) / frames)

@@ -1,0 +1,176 @@
+"""Control on disk: there and back, from the released layout, and what is refused."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from unfade.backbones.cogvideox import build_cogvideox
+from unfade.backbones.cogvideox_config import SMALL_T2V, T2V_1_5_5B, CogVideoXConfig
+from unfade.backbones.unpickled import convert_pickle
+from unfade.conditioning.control import Control, ControlSettings
+from unfade.conditioning.control_file import (
+    CONTROLNET,
+    NOTES,
+    convert_control,
+    load_control,
+    parts_of,
+    read_notes,
+    read_tensors,
+    save_control,
+)
+from unfade.core import ModelError, OutputError
+
+SMALL = ControlSettings(blocks=1, bottleneck=8, width=8, groups=2)
+
+
+def random_control(settings: ControlSettings = SMALL) -> tuple[Any, Control]:
+    torch.manual_seed(0)
+    transformer: Any = build_cogvideox(SMALL_T2V).denoiser.model
+    control = Control.beginning(transformer, settings)
+    with torch.no_grad():
+        for parameter in control.parameters():
+            parameter.normal_(std=0.1)
+    return transformer, control
+
+
+def released(control: Control, folder: Path, wrapped: bool = False) -> Path:
+    """The layout of the released checkpoint: a ControlNet in safetensors and three pickles."""
+    from safetensors.torch import save_file
+
+    for name, module in parts_of(control).items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if name == CONTROLNET:
+            save_file(module.state_dict(), path)
+        else:
+            state = module.state_dict()
+            torch.save({"state_dict": state} if wrapped else state, path.with_suffix(".pt"))
+    return folder
+
+
+def same(one: nn.Module, other: nn.Module) -> bool:
+    theirs = other.state_dict()
+    return all(torch.equal(value, theirs[key]) for key, value in one.state_dict().items())
+
+
+def test_there_and_back(tmp_path: Path) -> None:
+    transformer, control = random_control()
+    folder = tmp_path / "control"
+    save_control(control, folder, transformer.config, {"step": "7"})
+    loaded = load_control(folder, transformer)
+    assert same(control, loaded) and loaded.settings == SMALL
+    assert not any(parameter.requires_grad for parameter in loaded.parameters())
+    assert read_notes(folder)["step"] == "7"
+    save_control(control, folder, transformer.config, {"step": "8"})
+    assert read_notes(folder)["step"] == "8"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["control"]
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_the_released_layout_is_converted(wrapped: bool, tmp_path: Path) -> None:
+    settings = ControlSettings(blocks=1, bottleneck=8, width=64)
+    model = CogVideoXConfig(
+        {**SMALL_T2V.transformer, "in_channels": 16, "out_channels": 16},
+        {**SMALL_T2V.vae, "latent_channels": 16},
+        SMALL_T2V.scheduler,
+    )
+    transformer: Any = build_cogvideox(model).denoiser.model
+    control = Control.beginning(transformer, settings)
+    folder = released(control, tmp_path / "released", wrapped)
+    with pytest.raises(ModelError, match="never opened; convert it with: unfade models convert"):
+        load_control(folder, transformer)
+    assert convert_control(folder, tmp_path / "ours") == settings
+    assert same(control, load_control(tmp_path / "ours", transformer))
+    with pytest.raises(OutputError, match="exists already"):
+        convert_control(folder, tmp_path / "ours")
+
+
+def test_a_synthetic_checkpoint_of_full_shapes_has_every_key(tmp_path: Path) -> None:
+    """Its names and shapes, of tensors that take no memory."""
+    transformer = build_cogvideox(T2V_1_5_5B, "meta").denoiser.model
+    with torch.device("meta"):
+        control = Control(transformer.config)
+    files = parts_of(control)
+    joins = files["connectors.safetensors"].state_dict()
+    assert joins["41.c_mlp.2.bias"].shape == (3072,) and joins["0.norm_q.weight"].shape == (64,)
+    assert len(joins) == 42 * 20
+    net = files[CONTROLNET].state_dict()
+    assert net["transformer_blocks.5.attn1.to_q.weight"].shape == (3072, 3072)
+    assert net["control_patch_embed.text_proj.weight"].shape == (3072, 4096)
+    assert net["patch_embed.proj.weight"].shape == (3072, 128)
+    project = files["control_feat_proj.safetensors"].state_dict()
+    assert project["0.spatial_res_block.conv_shortcut.weight"].shape == (320, 16, 1, 1)
+    assert project["2.temporal_res_block.conv2.weight"].shape == (16, 16, 3, 1, 1)
+    assert project["1.time_mixer.mix_factor"].shape == (1,)
+    assert set(files["control_patch_embed.safetensors"].state_dict()) == {
+        "proj.weight",
+        "proj.bias",
+        "text_proj.weight",
+        "text_proj.bias",
+    }
+
+
+def test_a_file_that_runs_code_is_refused(tmp_path: Path) -> None:
+    mark = tmp_path / "was here"
+
+    class Evil:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (Path.touch, (mark,))
+
+    source = tmp_path / "connectors.pt"
+    source.write_bytes(pickle.dumps({"weight": Evil()}))
+    with pytest.raises(ModelError, match="would run code when opened"):
+        convert_pickle(source, tmp_path / "out.safetensors")
+    torch.save({"weight": torch.zeros(2), "step": 3}, source)
+    with pytest.raises(ModelError, match="does not hold tensors by name"):
+        convert_pickle(source, tmp_path / "out.safetensors")
+    source.write_bytes(b"nothing of the kind")
+    with pytest.raises(ModelError, match="was refused: it is damaged"):
+        convert_pickle(source, tmp_path / "out.safetensors")
+    with pytest.raises(ModelError, match="no file at"):
+        convert_pickle(tmp_path / "nowhere.pt", tmp_path / "out.safetensors")
+    assert [path.name for path in tmp_path.iterdir()] == ["connectors.pt"]
+    assert not mark.exists()
+
+
+def test_shared_tensors_are_kept_apart(tmp_path: Path) -> None:
+    one = torch.arange(6.0)
+    torch.save({"a": one, "b": one.view(2, 3), "c": one[2:4]}, tmp_path / "x.pt")
+    convert_pickle(tmp_path / "x.pt", tmp_path / "x.safetensors")
+    found = read_tensors(tmp_path / "x.safetensors")
+    assert torch.equal(found["b"], one.view(2, 3)) and torch.equal(found["c"], one[2:4])
+
+
+def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
+    transformer, control = random_control()
+    folder = tmp_path / "control"
+    save_control(control, folder, transformer.config)
+    other: Any = build_cogvideox(
+        CogVideoXConfig({**SMALL_T2V.transformer, "num_layers": 3}, SMALL_T2V.vae, SMALL_T2V.scheduler)
+    ).denoiser.model
+    with pytest.raises(ModelError, match="was made for another base"):
+        load_control(folder, other)
+    (folder / "connectors.safetensors").rename(folder / "kept")
+    with pytest.raises(ModelError, match=r"connectors.safetensors is missing"):
+        load_control(folder, transformer)
+    (folder / "connectors.safetensors").write_bytes((folder / "kept").read_bytes()[:-9])
+    with pytest.raises(ModelError, match="truncated or damaged"):
+        load_control(folder, transformer)
+    (folder / "control_patch_embed.safetensors").rename(folder / "connectors.safetensors")
+    with pytest.raises(ModelError, match=r"connectors\.safetensors lacks 0"):
+        load_control(folder, transformer)
+    (folder / NOTES).write_text("{")
+    with pytest.raises(ModelError, match="can't be read as JSON"):
+        load_control(folder, transformer)
+    (folder / NOTES).unlink()
+    with pytest.raises(ModelError, match=r"it has no control\.json"):
+        load_control(folder, transformer)
+    with pytest.raises(OutputError, match="is not a control"):
+        save_control(control, folder, transformer.config)
+    with pytest.raises(ModelError, match="has no diffusion_pytorch_model"):
+        convert_control(tmp_path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

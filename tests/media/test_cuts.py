@@ -1,0 +1,70 @@
+"""Hard cuts are found where they are, and nothing else is taken for one."""
+
+from itertools import permutations
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional
+
+from unfade.core import generator
+from unfade.media.cuts import is_cut
+from unfade.media.video import read_video
+
+# Looked at: these frames begin another shot.
+CUTS = {"bikes.mp4": [30, 76, 137, 187, 242], "carphone_pristine.mp4": [], "bigbuckbunny.mp4": []}
+
+
+def pictures(count, seed="shot"):
+    """Unlike thumbnails of smooth content."""
+    coarse = torch.rand((count, 3, 5, 5), generator=generator(3, seed))
+    return list(functional.interpolate(coarse, (32, 32), mode="bilinear").split(1))
+
+
+def test_neither_light_nor_noise_nor_a_still_is_a_cut():
+    scene, other = pictures(2)
+    flat = torch.full((1, 3, 32, 32), 0.5)
+    grain = [0.04 * torch.randn(flat.shape, generator=generator(index, "grain")) for index in (0, 1)]
+    assert not is_cut(scene, scene)
+    assert not is_cut(scene, 0.4 * scene)
+    assert not is_cut(flat + grain[0], flat + grain[1])
+    assert is_cut(scene, other) and is_cut(other, scene)
+    assert is_cut(0.1 * scene, 0.1 * other)
+    assert is_cut(scene, torch.zeros_like(scene))
+    assert not is_cut(torch.zeros_like(scene), torch.zeros_like(scene))
+
+
+def thumbnail(image):
+    """What cuts are judged by: area averages."""
+    return functional.interpolate(image[None], (32, 32), mode="area")
+
+
+@pytest.fixture(scope="module")
+def thumbnails(shared: Path) -> dict[str, list[torch.Tensor]]:
+    clips = shared / "clips"
+    if not clips.is_dir():
+        pytest.skip(f"no {clips}: the sample clips are not on this machine")
+    return {name: [thumbnail(frame.image) for frame in read_video(clips / name)] for name in CUTS}
+
+
+def found(thumbnails):
+    """Where the cuts are."""
+    pairs = zip(thumbnails, thumbnails[1:], strict=False)
+    return [index for index, pair in enumerate(pairs, start=1) if is_cut(*pair)]
+
+
+@pytest.mark.parametrize("gain", [1.0, 0.15])
+def test_real_clips_are_cut_where_they_are_cut(gain, thumbnails):
+    for name, frames in thumbnails.items():
+        assert found([gain * frame for frame in frames]) == CUTS[name], name
+
+
+def test_the_joint_of_two_clips_is_found(thumbnails):
+    for one, two in permutations(CUTS, 2):
+        joined = thumbnails[one][-3:] + thumbnails[two][:3]
+        assert found(joined) == [3], (one, two)
+        noisy = [
+            (frame + 0.03 * torch.randn(frame.shape, generator=generator(index, "joint"))).clamp(0, 1)
+            for index, frame in enumerate(joined)
+        ]
+        assert found(noisy) == [3], (one, two)

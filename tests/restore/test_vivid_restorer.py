@@ -1,0 +1,283 @@
+"""Vivid-VR from file to file: sound, times and frames, cuts, kills, and clips in memory."""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+import torch
+from tests.restore.small_vividvr import SMALL, footage
+
+from unfade.backbones.cogvideox import build_cogvideox
+from unfade.backbones.cogvideox_config import SMALL_T2V
+from unfade.backbones.cogvideox_folder import save_cogvideox
+from unfade.backbones.few_words import save_few_words_encoder
+from unfade.conditioning.control import Control, ControlSettings
+from unfade.conditioning.control_file import save_control
+from unfade.core import Clip, ModelError, Plan, UsageError
+from unfade.media.film import write_film
+from unfade.media.video import frame_times, probe_video, read_video
+from unfade.prompts.vividvr import SUFFIX
+from unfade.restore.chunks import MemoryChunks
+from unfade.restore.footage import run_footage, work_folder
+from unfade.restore.load import load
+from unfade.restore.outputs import Job
+from unfade.restore.stretches import stretches_of
+from unfade.restore.vivid_forecast import controlled_flops
+from unfade.restore.vivid_restorer import VividRestorer
+
+SAMPLING: dict[str, Any] = {"window": 17, "steps": 2, "short_side": 0, "guidance": 2.0}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A small base with its text encoder, and a control that says something."""
+    folder = tmp_path_factory.mktemp("vivid")
+    torch.manual_seed(0)
+    base = build_cogvideox(SMALL_T2V)
+    control = Control.beginning(base.denoiser.model, SMALL)
+    with torch.no_grad():
+        for parameter in control.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape))
+    save_cogvideox(base, folder / "base")
+    save_few_words_encoder(folder / "base", ["a street at night", SUFFIX], 24)
+    save_control(control, folder / "control", base.denoiser.model.config)
+    return folder / "base", folder / "control"
+
+
+@pytest.fixture
+def restorer(folders: tuple[Path, Path], tmp_path: Path) -> VividRestorer:
+    made = load(folders[0], control=folders[1], **SAMPLING)
+    assert isinstance(made, VividRestorer)
+    made._embed.cache = tmp_path / "prompts"  # type: ignore[attr-defined]
+    return made
+
+
+def restored(restorer: VividRestorer, source: Path, target: Path, **extra: Any) -> Any:
+    report = run_footage(Job(source, target, **extra), restorer, Plan(dtype="fp32"))
+    assert report.error is None, report.error
+    return report
+
+
+def packets(path: Path) -> list[tuple[int | None, int | None, bytes]]:
+    with av.open(str(path)) as container:
+        return [(one.pts, one.dts, bytes(one)) for one in container.demux(audio=0) if one.size]
+
+
+def test_sound_frames_and_times_are_the_source_s(
+    restorer: VividRestorer, make_clip: Callable[..., Path], tmp_path: Path
+) -> None:
+    times = [0, 1, 2, 4, 5, 9, 10, 11, 12, 15, 16]
+    source = make_clip(tmp_path / "a.mp4", times, sound="aac")
+    target = tmp_path / "b.mp4"
+    shares: list[float] = []
+    report = run_footage(Job(source, target), restorer, Plan(dtype="fp32"), progress=shares.append)
+    assert report.error is None, report.error
+    assert packets(source) == packets(target)
+    assert frame_times(source).count == frame_times(target).count == len(times)
+    assert [frame.pts for frame in read_video(source)] == [frame.pts for frame in read_video(target)]
+    assert shares == sorted(shares) and shares[-1] == 1.0 and 0 < shares[0] < 0.5
+    assert not work_folder(target).exists()
+    pictures = [torch.stack([frame.image for frame in read_video(path)]) for path in (source, target)]
+    assert pictures[0].shape == pictures[1].shape
+    assert float((pictures[0] - pictures[1]).abs().mean()) > 0.02
+
+
+def test_rotated_and_enlarged(
+    restorer: VividRestorer, make_clip: Callable[..., Path], tmp_path: Path
+) -> None:
+    source = make_clip(tmp_path / "a.mp4", range(3), rotation=90)
+    target = tmp_path / "b.mkv"
+    report = run_footage(Job(source, target, film=tmp_path / "f.mp4"), restorer, Plan(dtype="fp32", scale=2))
+    assert report.error is None, report.error
+    info = probe_video(target)
+    assert (info.width, info.height, info.rotation) == (96, 128, 0)
+    assert probe_video(tmp_path / "f.mp4").width == 96
+
+
+def test_cuts_split_windows(restorer: VividRestorer, tmp_path: Path) -> None:
+    """What comes after a cut is the same whatever came before."""
+    one, two = footage(9, 48, 64), 0.1 + 0.1 * footage(7, 48, 64).flip(3)
+    other = 1 - footage(9, 48, 64).flip(1)
+    results: list[torch.Tensor] = []
+    for name, first in (("a", one), ("b", other)):
+        source = tmp_path / f"{name}.mp4"
+        write_film([*first, *two], source, 10)
+        assert [shot.start for shot in stretches_of(probe_video(source))] == [0, 9]
+        restored(restorer, source, tmp_path / f"{name}-out.mp4")
+        results.append(torch.stack([frame.image for frame in read_video(tmp_path / f"{name}-out.mp4")]))
+    # The files differ a little: their encoder remembers what came before.
+    before, after = (
+        float((results[0][part] - results[1][part]).abs().mean()) for part in (slice(9), slice(9, 16))
+    )
+    assert after < 0.2 * before
+
+
+_RUN = """
+import sys
+from pathlib import Path
+from unfade.core import Plan
+from unfade.restore.footage import run_footage
+from unfade.restore.load import load
+from unfade.restore.outputs import Job
+base, control, cache, source, target = map(Path, sys.argv[1:])
+import torch
+torch.set_num_threads(1)
+made = load(base, control=control, window=17, steps=2, short_side=0, guidance=2.0)
+made._embed.cache = cache
+report = run_footage(Job(source, target), made, Plan(dtype="fp32"))
+sys.exit(0 if report.error is None else str(report.error))
+"""
+
+
+def test_killed_anywhere_it_goes_on_to_the_same_file(
+    folders: tuple[Path, Path], make_clip: Callable[..., Path], tmp_path: Path
+) -> None:
+    source = make_clip(tmp_path / "a.mp4", range(26), sound="aac")
+    cache, target = tmp_path / "prompts", tmp_path / "killed.mp4"
+    whole, words = (
+        [sys.executable, "-c", _RUN, *map(str, (*folders, cache, source, made))]
+        for made in (tmp_path / "whole.mp4", target)
+    )
+    assert subprocess.run(whole, check=False).returncode == 0
+    kills = 0
+    for wanted in (1, 4, 7, 10, 13):
+        process = subprocess.Popen(words, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        while process.poll() is None and not target.exists():
+            if len(list(work_folder(target).rglob("*.safetensors"))) >= wanted:
+                break
+            time.sleep(0.002)
+        if process.poll() is None:
+            kills += 1
+            process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert not target.exists()
+    assert kills == 5
+    assert subprocess.run(words, check=False).returncode == 0
+    hashes = {hashlib.sha256(path.read_bytes()).hexdigest() for path in (tmp_path / "whole.mp4", target)}
+    assert len(hashes) == 1
+    assert not work_folder(target).exists()
+
+
+def test_a_clip_in_memory_has_its_way(restorer: VividRestorer) -> None:
+    clip = Clip(footage(9, 40, 56))
+    made = restorer.restore(clip, "a street at night", steps=8, frames=5, dtype="fp32")
+    assert made.trajectory.taus == (0.0, 0.25, 0.5, 0.75, 1.0)
+    assert made.result.frames.shape == clip.frames.shape
+    assert torch.equal(made.trajectory[0].frames, clip.frames)
+    short = restorer.restore(clip, "a street at night", steps=8, keep=False, dtype="fp32")
+    assert len(short.trajectory) == 2
+    assert torch.equal(short.result.frames, made.result.frames)
+    assert made.provenance["prompt"] == "a street at night" and made.provenance["fidelity"] == "0"
+    other = restorer.restore(clip, steps=8, keep=False, dtype="fp32")
+    assert other.provenance["prompt"] == "captions by rules"
+    assert not torch.equal(other.result.frames, made.result.frames)
+
+
+def test_faithful_results_are_nearer_to_what_the_vae_makes_of_the_input(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    clip = Clip(footage(9, 48, 64))
+    gaps: list[float] = []
+    for fidelity in (0.0, 0.9):
+        made = load(
+            folders[0], control=folders[1], **SAMPLING, fidelity=fidelity, colour="none", sampled=False
+        )
+        made._embed.cache = tmp_path  # type: ignore[union-attr]
+        result = made.restore(clip, "a", steps=10, keep=False, dtype="fp32").result.frames
+        vae = made._model(Plan(dtype="fp32")).vae  # type: ignore[union-attr,arg-type]
+        through = torch.cat(list(vae.decode(vae.encode(clip.frames.transpose(0, 1)[None]))), dim=2)[
+            0
+        ].transpose(0, 1)
+        gaps.append(float((result - through).abs().mean()))
+    assert gaps[1] < 0.5 * gaps[0]
+
+
+def test_each_tile_has_its_prompt(restorer: VividRestorer) -> None:
+    settings = restorer._settings(Plan(tile=64))
+    left, right = (
+        torch.zeros(1, 3, 64, 64) + 0.05,
+        torch.zeros(1, 3, 64, 64) + torch.tensor([0.9, 0.5, 0.2])[:, None, None],
+    )
+    clip = torch.cat([left, right], dim=3).expand(9, -1, -1, -1)
+    walk, texts = restorer._walk(
+        settings,
+        Plan(tile=64, dtype="fp32"),
+        None,
+        9,
+        (64, 128),
+        MemoryChunks(),
+        "shot",
+        probe_fps(),
+        (),
+        None,
+    )
+    walk.encode(clip)
+    prompts = texts.prompts(walk, 0)
+    assert set(prompts) == {(0, 0), (0, 4), (0, 8)}
+    assert prompts[0, 0] != prompts[0, 8]
+    assert all(prompt.endswith(SUFFIX) or len(prompt) > 5 for prompt in prompts.values())
+
+
+def probe_fps() -> Any:
+    from fractions import Fraction
+
+    return Fraction(24)
+
+
+def test_a_forecast_counts_what_is_evaluated(restorer: VividRestorer) -> None:
+    told = restorer.work(48, 64, Plan(dtype="fp32", device="cpu"), 40)
+    assert told["windows"] == 4 and told["tiles"] == 1
+    assert told["evaluations"] == 2 * 2 * 4
+    assert told["predicted_seconds"] > 0 and told["predicted_peak_gb"] > 0 and told["fits"]
+    model = restorer._model(Plan(dtype="fp32"))
+    calls = model.denoiser.calls
+    restorer.restore(Clip(footage(40, 48, 64)), "a", keep=False, dtype="fp32")
+    assert model.denoiser.calls - calls == told["evaluations"]
+
+
+def test_arithmetic_is_what_is_counted() -> None:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from unfade.conditioning.control import Controlled
+
+    transformer = build_cogvideox(SMALL_T2V, "meta").denoiser.model
+    for kind in ("dual", "mlp", "attention", "sft"):
+        settings = ControlSettings(1, kind, 8, False)  # type: ignore[arg-type]
+        with torch.device("meta"):
+            model = Controlled(transformer, Control(transformer.config, settings))
+        x = torch.empty(1, 4, 4, 8, 12, device="meta")
+        text = torch.empty(1, 12, 24, device="meta")
+        rotary = tuple(torch.empty(2 * 4 * 6, 16, device="meta") for _ in range(2))
+        with FlopCounterMode(display=False) as counted:
+            model(x, x, text, torch.zeros(1, device="meta"), rotary)
+        assert controlled_flops(SMALL_T2V, settings, 48) == pytest.approx(
+            counted.get_total_flops(), rel=0.1
+        ), kind
+
+
+def test_bad_wishes(folders: tuple[Path, Path], restorer: VividRestorer, tmp_path: Path) -> None:
+    base, control = folders
+    with pytest.raises(ModelError, match=r"sees no photo.*Vivid-VR's control for footage \(--control\)"):
+        load(base)
+    with pytest.raises(ModelError, match=r"it has no control\.json"):
+        load(base, control=tmp_path)
+    with pytest.raises(UsageError, match="no use for adapter"):
+        load(base, control=control, adapter="x.safetensors")
+    with pytest.raises(UsageError, match="Vivid-VR has no use for drift"):
+        load(base, control=control, drift="never")
+    with pytest.raises(UsageError, match="can't be controlled"):
+        load("tiny", control=control)
+    with pytest.raises(UsageError, match="a captioner is for footage"):
+        load("tiny", captioner="rules")
+    with pytest.raises(UsageError, match="can't tell how sure it is"):
+        restorer.restore(Clip(footage(1, 16, 16)), confidence=True)
+    with pytest.raises(ModelError, match="unknown captioner"):
+        load(base, control=control, captioner="nobody at all")
