@@ -137,6 +137,15 @@ def test_a_file_that_runs_code_is_refused(tmp_path: Path) -> None:
     assert not mark.exists()
 
 
+def test_nothing_is_imported_from_where_one_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "torch.py").write_text("import pathlib; pathlib.Path('was here').touch()")
+    torch.save({"weight": torch.ones(2)}, tmp_path / "x.pt")
+    monkeypatch.chdir(tmp_path)
+    convert_pickle(Path("x.pt"), Path("x.safetensors"))
+    assert read_tensors(tmp_path / "x.safetensors")["weight"].tolist() == [1, 1]
+    assert not (tmp_path / "was here").exists()
+
+
 def test_shared_tensors_are_kept_apart(tmp_path: Path) -> None:
     one = torch.arange(6.0)
     torch.save({"a": one, "b": one.view(2, 3), "c": one[2:4]}, tmp_path / "x.pt")

@@ -180,7 +180,7 @@ def test_what_can_not_be_loaded_is_one_sentence(tmp_path: Path, monkeypatch: pyt
         load("Wan-AI/Wan2.2-T2V-A14B-Diffusers")
     with pytest.raises(ModelError, match=r"no .*transformer/config.json"):
         load(tmp_path)
-    with pytest.raises(UsageError, match="'colour' is no setting of any model"):
-        load("tiny", colour="red")
+    with pytest.raises(UsageError, match="'mood' is no setting of any model"):
+        load("tiny", mood="blue")
     with pytest.raises(UsageError, match="tiny has no use for preset, clip-frames, which is of video models"):
         load("tiny", preset="paper", frames=5)

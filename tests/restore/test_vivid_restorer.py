@@ -23,6 +23,7 @@ from unfade.conditioning.control import Control, ControlSettings
 from unfade.conditioning.control_file import save_control
 from unfade.core import Clip, ModelError, Plan, UsageError
 from unfade.media.film import write_film
+from unfade.media.images import write_image
 from unfade.media.video import frame_times, probe_video, read_video
 from unfade.prompts.vividvr import SUFFIX
 from unfade.restore.chunks import MemoryChunks
@@ -166,6 +167,47 @@ def test_killed_anywhere_it_goes_on_to_the_same_file(
     assert not work_folder(target).exists()
 
 
+def test_unfinished_work_is_nobody_elses(
+    restorer: VividRestorer, make_clip: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Stopped in the second shot it goes on there; meanwhile no other model takes the result's place."""
+    first, second = footage(9, 48, 64), 0.1 + 0.1 * footage(7, 48, 64).flip(3)
+    source, target = tmp_path / "a.mp4", tmp_path / "b.mkv"
+    write_film([*first, *second], source, 10)
+
+    def stopping(share: float) -> None:
+        if share > 0.7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_footage(Job(source, target), restorer, Plan(dtype="fp32"), progress=stopping)
+    work = work_folder(target)
+    assert work.is_dir() and not target.exists()
+    assert sorted(path.name for path in tmp_path.glob("*.*")) == [work.name, "a.mp4"]
+    tiny = load("tiny")
+    report = run_footage(Job(source, target), tiny, Plan())
+    assert "keeps the unfinished work of another model" in str(report.error) and work.is_dir()
+    model = restorer._model(Plan(dtype="fp32"))
+    calls, shares = model.denoiser.calls, []
+    report = run_footage(Job(source, target), restorer, Plan(dtype="fp32"), progress=shares.append)
+    assert report.error is None, report.error
+    # Two steps with guidance: those of the second shot, whose first evaluation was interrupted.
+    assert model.denoiser.calls - calls == 4
+    assert shares[0] > 0.5
+    again = tmp_path / "c.mkv"
+    restored(restorer, source, again)
+    assert again.read_bytes() == target.read_bytes()
+
+
+def test_a_result_too_large_is_known_before(
+    folders: tuple[Path, Path], make_clip: Callable[..., Path], tmp_path: Path
+) -> None:
+    made = load(folders[0], control=folders[1], **{**SAMPLING, "short_side": 20_000})
+    report = run_footage(Job(make_clip(tmp_path / "a.mp4"), tmp_path / "b.mp4"), made, Plan())
+    assert "b.mp4 can't be written" in str(report.error)
+    assert not work_folder(tmp_path / "b.mp4").exists()
+
+
 def test_a_clip_in_memory_has_its_way(restorer: VividRestorer) -> None:
     clip = Clip(footage(9, 40, 56))
     made = restorer.restore(clip, "a street at night", steps=8, frames=5, dtype="fp32")
@@ -232,6 +274,30 @@ def probe_fps() -> Any:
     return Fraction(24)
 
 
+def test_what_is_protected_is_the_inputs(
+    folders: tuple[Path, Path], make_clip: Callable[..., Path], tmp_path: Path
+) -> None:
+    masks = torch.zeros(1, 3, 48, 64)
+    masks[:, :, :24] = 1
+    write_image(Clip(masks), tmp_path / "mask.png")
+    made = load(folders[0], control=folders[1], protect=tmp_path / "mask.png", **SAMPLING)
+    made._embed.cache = tmp_path / "prompts"  # type: ignore[union-attr]
+    clip = Clip(footage(9, 48, 64))
+    result = made.restore(clip, "a", keep=False, dtype="fp32").result.frames
+    assert torch.equal(result[:, :, :24], clip.frames[:, :, :24])
+    assert float((result[:, :, 24:] - clip.frames[:, :, 24:]).abs().mean()) > 0.02
+    source = make_clip(tmp_path / "a.mp4", range(12))
+    restored(made, source, tmp_path / "b.mp4")  # type: ignore[arg-type]
+    both = [
+        torch.stack([frame.image for frame in read_video(tmp_path / name)]) for name in ("a.mp4", "b.mp4")
+    ]
+    gaps = (both[0] - both[1]).abs().mean((0, 1, 3))
+    assert float(gaps[:20].mean()) < 0.02 < float(gaps[28:].mean())
+    write_image(Clip(torch.zeros(1, 3, 48, 90)), tmp_path / "mask.png")
+    report = run_footage(Job(source, tmp_path / "c.mp4"), made, Plan(dtype="fp32"))
+    assert "mask.png" in str(report.error) and not work_folder(tmp_path / "c.mp4").exists()
+
+
 def test_a_forecast_counts_what_is_evaluated(restorer: VividRestorer) -> None:
     told = restorer.work(48, 64, Plan(dtype="fp32", device="cpu"), 40)
     assert told["windows"] == 4 and told["tiles"] == 1
@@ -275,7 +341,7 @@ def test_bad_wishes(folders: tuple[Path, Path], restorer: VividRestorer, tmp_pat
         load(base, control=control, drift="never")
     with pytest.raises(UsageError, match="can't be controlled"):
         load("tiny", control=control)
-    with pytest.raises(UsageError, match="a captioner is for footage"):
+    with pytest.raises(UsageError, match="--captioner is for footage"):
         load("tiny", captioner="rules")
     with pytest.raises(UsageError, match="can't tell how sure it is"):
         restorer.restore(Clip(footage(1, 16, 16)), confidence=True)

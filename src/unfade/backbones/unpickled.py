@@ -20,7 +20,8 @@ def convert_pickle(source: Path, target: Path) -> None:
     """Writes the tensors of a pickled state dict as safetensors.
 
     The pickle is opened by another process, by torch's unpickler that makes tensors and plain containers only, so a
-    file made to run commands is refused, and what it may break is not this process.
+    file made to run commands is refused, and what it may break is not this process. Nothing is imported from the
+    folder one happens to be in.
 
     Args:
         source: the pickle.
@@ -34,7 +35,7 @@ def convert_pickle(source: Path, target: Path) -> None:
         raise ModelError(f"no file at {source}; name a checkpoint ({', '.join(SUFFIXES)})")
     with atomic_output(target) as temporary:
         done = subprocess.run(
-            [sys.executable, "-m", "unfade.backbones.unpickled", str(source), str(temporary)],
+            [sys.executable, "-P", "-m", "unfade.backbones.unpickled", str(source), str(temporary)],
             capture_output=True,
             text=True,
         )

@@ -33,7 +33,8 @@ def as_previews(jobs: "Sequence[Job]") -> "tuple[Job, ...]":
             output=named(job.output),
             film=named(job.film),
             sheet=named(job.sheet),
-            frames_folder=named(job.frames_folder),
+            frames_folder=job.frames_folder
+            and job.frames_folder.with_name(f"{job.frames_folder.name}_preview"),
         )
         for job in jobs
     )

@@ -38,7 +38,9 @@ def rehearse(
     """
     from unfade.core import UnfadeError
     from unfade.media.images import ImageInfo
+    from unfade.media.video import VideoInfo
     from unfade.restore.engine import PixelRestorer
+    from unfade.restore.footage import check_work
     from unfade.restore.job import JobReport, check_transparency
     from unfade.restore.vivid_restorer import VividRestorer
 
@@ -64,6 +66,8 @@ def rehearse(
                 found["tiles"] = restorer.num_tiles(height, width, plan)
             elif isinstance(restorer, VividRestorer):
                 pace = _pace(info)
+                if isinstance(info, VideoInfo):
+                    check_work(job, info, restorer, plan)
                 found |= restorer.work(info.height, info.width, plan, pace.frames if pace else 1)
             else:
                 found |= restorer.work(height, width, replace(plan, confidence=job.confidence is not None))

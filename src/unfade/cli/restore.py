@@ -131,7 +131,7 @@ def restore(
     ] = None,
     sampler: Annotated[
         Literal["dpm", "ddim"] | None,
-        typer.Option("--sampler", help="Of Progressive. Default: dpm.", rich_help_panel=_VIDEO),
+        typer.Option("--sampler", help="Of CogVideoX. Default: dpm.", rich_help_panel=_VIDEO),
     ] = None,
     adapter: Annotated[
         str | None, typer.Option("--adapter", help="What training wrote.", rich_help_panel=_VIDEO)
@@ -204,6 +204,15 @@ def restore(
     colour: Annotated[
         Literal["adain", "wavelet", "none"] | None,
         typer.Option("--colour", help="How colours are kept. Default: adain.", rich_help_panel=_FOOTAGE),
+    ] = None,
+    protect: Annotated[
+        str | None,
+        typer.Option(
+            "--protect",
+            metavar="MASKS",
+            help="Grey picture, folder or video, white where the input is kept: text, say.",
+            rich_help_panel=_FOOTAGE,
+        ),
     ] = None,
     preview: Annotated[
         str | None,
@@ -287,6 +296,8 @@ def restore(
         inputs, output, format=output_format, film=film, sheet=sheet, frames=save_frames,
         confidence=confidence, recursive=recursive,
     )  # fmt: skip
+    if short_side is not None and scale > 1:
+        raise UsageError("--short-side and --scale both say how large the result is; choose one")
     jobs, span = planned.jobs, None
     if preview is not None:
         from unfade.cli.preview import as_previews
@@ -300,7 +311,7 @@ def restore(
         "preset": preset, "guidance": guidance, "guidance_end": guidance_end, "frames": clip_frames,
         "large": large, "samples": samples, "words": words, "sampler": sampler,
         "adapter": adapter, "drift_adapter": drift_adapter, "drift": drift,
-        "memory": memory, "vae_tiles": vae_tiles, "control": control, "captioner": captioner,
+        "memory": memory, "vae_tiles": vae_tiles, "control": control, "captioner": captioner, "protect": protect,
         "short_side": short_side, "fidelity": fidelity, "window": window, "colour": colour,
     }  # fmt: skip
     chosen = {name: value for name, value in chosen.items() if value is not None}
@@ -328,8 +339,8 @@ def _run(
 ) -> list["JobReport"]:
     """Tells and collects a report for every job, those first that fail before any work."""
     from unfade.cli.preview import excerpted
-    from unfade.core import UnfadeError
     from unfade.restore.job import JobReport, run_job
+    from unfade.restore.report import explained
 
     ready, reports = _screened(jobs, plan, filing)
     for report in reports:
@@ -350,8 +361,8 @@ def _run(
             try:
                 with excerpted(job, span) as taken:
                     report = run_job(taken, restorer, plan, prompt=prompt, filing=filing, progress=bar.share)
-            except UnfadeError as error:
-                report = JobReport(job, "failed", error=error)
+            except Exception as error:
+                report = JobReport(job, "failed", error=explained(error, job))
             report = replace(report, job=job)
             reports.append(report)
             tell(report, format, settings, bar)

@@ -68,20 +68,23 @@ def write_excerpt(source: Path, span: Span, target: Path) -> int:
         origin = stream.start_time or 0
         begin, end = (origin + when / base for when in (span.start, span.start + span.seconds))
         sounds = {track.index: track for track in given.streams.audio}
-        given.seek(int(begin), stream=stream)
-        options = {"video_track_timescale": str(base.denominator)} if target.suffix != ".mkv" else {}
+        # Matroska would have random numbers of its own, and what was begun for the excerpt could not go on.
+        options = {"fflags": "+bitexact"}
+        if target.suffix != ".mkv":
+            options = {"video_track_timescale": str(base.denominator)}
         try:
             with av.open(str(temporary), "w", options=options) as made:
                 # All streams before any packet: the first one writes the header.
                 video, first = _declared(made, info, stream), None
                 copies = {index: made.add_stream_from_template(track) for index, track in sounds.items()}
                 made.start_encoding()
+                given.seek(int(begin), stream=stream)
                 packet: Any
                 for packet in given.demux(stream, *sounds.values()):
                     if packet.stream.index in sounds:
                         _copy(packet, copies[packet.stream.index], span, origin * base, made)
                         continue
-                    for picture in packet.decode():
+                    for picture in _decoded(packet, source):
                         if not begin <= (picture.pts or 0) < end:
                             continue
                         first = picture.pts or 0 if first is None else first
@@ -99,6 +102,13 @@ def write_excerpt(source: Path, span: Span, target: Path) -> int:
         except (FFmpegError, ValueError) as error:
             raise OutputError(f"{target} can't be written: {error}; try .mkv") from error
     return count
+
+
+def _decoded(packet: Any, source: Path) -> list[Any]:
+    try:
+        return packet.decode()
+    except FFmpegError as error:
+        raise InputError(f"{source} is damaged in the part that was asked for; choose another") from error
 
 
 def _declared(made: Any, info: VideoInfo, source: av.VideoStream) -> Any:

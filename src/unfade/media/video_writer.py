@@ -195,8 +195,15 @@ class VideoWriter:
             )
 
 
-def check_container(path: Path, info: VideoInfo, scale: int = 1, subtitles: bool = True) -> None:
-    """Whether the file a path names could hold footage like this, `scale` times as large, with its sound.
+def check_container(
+    path: Path,
+    info: VideoInfo,
+    scale: int = 1,
+    subtitles: bool = True,
+    size: tuple[int, int] | None = None,
+) -> None:
+    """Whether the file a path names could hold footage like this, `scale` times as large or of a (width, height), with
+    its sound.
 
     Nothing is written and no frame decoded.
 
@@ -208,8 +215,8 @@ def check_container(path: Path, info: VideoInfo, scale: int = 1, subtitles: bool
     with _explained(path, info), open_footage(info.path) as source:
         container = av.open(BytesIO(), "w", format=format)
         try:
-            size = (info.width * scale, info.height * scale)
-            _declare(container, info, size, {"preset": "ultrafast"}, source, _tracks(source, subtitles))
+            wanted = size or (info.width * scale, info.height * scale)
+            _declare(container, info, wanted, {"preset": "ultrafast"}, source, _tracks(source, subtitles))
             container.start_encoding()
         finally:
             # It holds no packet, about which a container may complain.
@@ -295,7 +302,8 @@ def _kept_tags(stream: Stream) -> dict[str, str]:
 
 @contextmanager
 def _output(path: Path, format: str, time_base: Fraction) -> Iterator[OutputContainer]:
-    options = {}
+    # Matroska would have random numbers of its own.
+    options = {"fflags": "+bitexact"} if format == "matroska" else {}
     if format in ("mp4", "mov"):
         # Without the second flag the muxer drops every tag it has no fixed place for, provenance included.
         scale = str(time_base.denominator)

@@ -6,12 +6,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
-from unfade.core import Clip, InputError, Metadata, Plan, UsageError
+from unfade.core import Clip, InputError, Metadata, OutputError, Plan, UsageError
 from unfade.core.contracts import Progress
 from unfade.degrade.resample import resize
 from unfade.media.images import write_image
@@ -60,9 +61,30 @@ class FootageRestorer(Protocol):
         """A result `[3, h, w]` for each frame of the video, in their order."""
         ...
 
+    def target(self, height: int, width: int, plan: Plan) -> tuple[int, int]:
+        """(height, width) of the result for footage of this size."""
+        ...
+
     def provenance(self, height: int, width: int, prompt: str | None, plan: Plan) -> Mapping[str, str]:
         """What is told of how frames of this size are restored."""
         ...
+
+
+def check_work(job: Job, info: VideoInfo, restorer: object, plan: Plan) -> None:
+    """What depends on the restorer and can be known to go wrong before anything is restored.
+
+    Raises:
+        OutputError: the container can't hold a result that large, or unfinished work of another model is in the way.
+    """
+    work = work_folder(job.output)
+    if isinstance(restorer, FootageRestorer):
+        height, width = restorer.target(info.height, info.width, plan)
+        check_container(job.output, info, size=(width, height))
+    elif work.exists():
+        raise OutputError(
+            f"{work} keeps the unfinished work of another model for {job.output}; go on with that one's command, or "
+            "delete the folder"
+        )
 
 
 def work_folder(output: Path) -> Path:
@@ -120,6 +142,7 @@ def run_footage(
         if not isinstance(restorer, (StreamRestorer, FootageRestorer)):
             raise UsageError(f"{job.input} is footage, which this model can't restore; choose another model")
         info = check_footage(job, plan.scale, filing)
+        check_work(job, info, restorer, plan)
         megapixels, pace = info.width * info.height / 1e6, pace_of(info)
         provenance = restorer.provenance(info.height, info.width, prompt, plan)
         count, later = _restore(job, info, pace, restorer, plan, prompt, filing, provenance, progress)
@@ -143,15 +166,16 @@ def _restore(
     progress: Progress | None,
 ) -> tuple[int, Mapping[str, str] | None]:
     """Writes everything; gives the number of frames and, where it is known only now, the provenance."""
+    if isinstance(restorer, FootageRestorer):
+        made = _whole(job, info, restorer, plan, prompt, progress)
+    else:
+        made = _streamed(info, restorer, plan, prompt, pace, progress)
     with taken_back_on_failure(job.targets()) as written, ExitStack() as stack:
         outlets = _Outlets(job, info, plan, filing, provenance, stack, written)
-        if isinstance(restorer, FootageRestorer):
-            made = _whole(job, info, restorer, plan, prompt, progress)
-        else:
-            made = _streamed(info, restorer, plan, prompt, pace, progress)
         count, later = _written(made, outlets)
         outlets.finish()
-    shutil.rmtree(work_folder(job.output), ignore_errors=True)
+    if isinstance(restorer, FootageRestorer):
+        shutil.rmtree(work_folder(job.output), ignore_errors=True)
     if progress:
         progress(1.0)
     return count, later
@@ -216,9 +240,15 @@ def _whole(
     prompt: str | None,
     progress: Progress | None,
 ) -> _Made:
+    """All the work is done before this returns, so that nothing of the result is on disk meanwhile."""
     results = restorer.restore_footage(info, prompt, plan, work_folder(job.output), progress)
-    yield from zip(read_video(info.path), results, strict=True)
-    return None
+    first = next(results)
+
+    def shown() -> _Made:
+        yield from zip(read_video(info.path), chain([first], results), strict=True)
+        return None
+
+    return shown()
 
 
 class _Outlets:

@@ -41,6 +41,7 @@ def load(
     vae_tiles: str | None = None,
     control: str | Path | None = None,
     captioner: str | Path | None = None,
+    protect: str | Path | None = None,
     **sampling: Any,
 ) -> Loaded:
     """A restorer for a model of the catalog, for a `.safetensors` file of `tiny`'s kind, or for a model folder.
@@ -55,6 +56,7 @@ def load(
         memory, vae_tiles: how a video model's weights are kept (`Room`).
         control: folder of Vivid-VR's control, for a text-to-video model and footage.
         captioner: who says what is in the footage where no prompt does: "rules" (the default) or a model.
+        protect: masks (a picture, a folder or a video) of what footage keeps under control, such as text.
         sampling: fields of `VBridgeSettings` or `ProgressiveSettings` (with `control`, of
             `VividSettings`) by name that differ from the preset, of video
             models; the model's family decides which of the two.
@@ -76,11 +78,12 @@ def load(
         given = [name for name in _OF_VIDEO if asked[name] is not None]
         if given:
             raise UsageError(f"Vivid-VR has no use for {given[0].replace('_', '-')}; leave it out")
-        return _controlled(info, path, Path(control), captioner, sampling)
-    if captioner is not None:
-        raise UsageError(
-            "a captioner is for footage under Vivid-VR's control; add --control, or leave it out"
-        )
+        return _controlled(info, path, Path(control), captioner, protect, sampling)
+    for name, given in (("captioner", captioner), ("protect", protect)):
+        if given is not None:
+            raise UsageError(
+                f"--{name} is for footage under Vivid-VR's control; add --control, or leave it out"
+            )
     if path.is_dir():
         check_extra(str(model))
         config = open_video(path).config
@@ -107,6 +110,7 @@ def _controlled(
     path: Path,
     control: Path,
     captioner: str | Path | None,
+    protect: str | Path | None,
     sampling: Mapping[str, Any],
 ) -> VividRestorer:
     if not path.is_dir():
@@ -119,10 +123,19 @@ def _controlled(
     if captioner is not None and str(captioner) != "rules":
         from unfade.backbones.video_captioner import KeptDescriptions, open_video_captioner
 
-        opened = open_video_captioner(captioner, choose_device("auto"))
+        try:
+            opened = open_video_captioner(captioner, choose_device("auto"))
+        except ModelError as error:
+            if "--trust-remote-code" not in str(error):
+                raise
+            raise ModelError(
+                f"the captioner {captioner} runs code of its own, which restoring never does; see what it says with "
+                "unfade prompt --trust-remote-code and give that as --prompt, or choose another captioner"
+            ) from error
         says = KeptDescriptions(opened, default_cache().with_name("captions"))
     name = info.name if info else None
-    return VividRestorer.of_folders(path, control, settings, name=name, captioner=says)
+    masks = None if protect is None else Path(protect)
+    return VividRestorer.of_folders(path, control, settings, name=name, captioner=says, masks=masks)
 
 
 def located(model: str | Path) -> tuple[BackboneInfo | None, Path]:

@@ -202,7 +202,7 @@ class ShotWalk:
         window = self.timeline.windows[index]
         kept = self.chunks.get(name)
         if kept is None:
-            kept = {"frames": as_levels(torch.stack(list(self._decoded(window, step))))}
+            kept = {"frames": torch.stack([as_levels(frame) for frame in self._decoded(window, step)])}
             self.chunks.put(name, kept)
         for frame in kept["frames"]:
             yield from_levels(frame)
@@ -271,6 +271,14 @@ class ShotWalk:
         return torch.cat(
             [torch.randn(shape, generator=generator(self.seed, self.name, "start", slot)) for slot in slots],
             dim=2,
+        )
+
+    def steps_done(self) -> int:
+        """Of all windows together; of those decoded, all."""
+        windows = range(len(self.timeline.windows))
+        whole = self.settings.steps
+        return sum(
+            whole if self.chunks.has(self._frames(index)) else self._step_of(index) for index in windows
         )
 
     def _step_of(self, index: int) -> int:

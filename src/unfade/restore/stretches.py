@@ -1,10 +1,10 @@
 """Footage divided at its hard cuts, so that no window reaches from one shot into another."""
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 from unfade.media.cuts import is_cut
 from unfade.media.glances import glances
+from unfade.media.seek import Mark
 from unfade.media.video import VideoInfo
 
 
@@ -14,10 +14,17 @@ class Stretch:
 
     Attributes:
         start, stop: its frames, `stop` excluded.
+        pts: when its first frame is shown, in ticks.
     """
 
     start: int
     stop: int
+    pts: int
+
+    @property
+    def mark(self) -> Mark:
+        """Where reading it begins."""
+        return Mark(self.start, self.pts)
 
 
 def stretches_of(info: VideoInfo) -> list[Stretch]:
@@ -26,9 +33,11 @@ def stretches_of(info: VideoInfo) -> list[Stretch]:
     Raises:
         InputError: the video is damaged.
     """
-    starts, count, last = [0], 0, None
+    firsts: list[tuple[int, int]] = []
+    count, last = 0, None
     for glance in glances(info):
-        if last is not None and is_cut(last, glance.thumbnail):
-            starts.append(glance.index)
+        if last is None or is_cut(last, glance.thumbnail):
+            firsts.append((glance.index, glance.pts))
         last, count = glance.thumbnail, glance.index + 1
-    return [Stretch(start, stop) for start, stop in pairwise([*starts, count])]
+    stops = [*(start for start, _ in firsts[1:]), count]
+    return [Stretch(start, stop, pts) for (start, pts), stop in zip(firsts, stops, strict=True)]

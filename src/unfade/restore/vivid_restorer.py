@@ -20,14 +20,14 @@ from unfade.core.contracts import Progress
 from unfade.media.hidden import filled
 from unfade.media.images import read_image
 from unfade.media.seek import FrameReader
-from unfade.media.video import VideoInfo, read_video
+from unfade.media.video import VideoInfo, frame_times, read_video
 from unfade.prompts.footage import FootageCaptioner, FootageRules
 from unfade.restore.adapters import Weights
 from unfade.restore.asked import settled
 from unfade.restore.border import as_the_file
 from unfade.restore.chunks import Chunks, FolderChunks, MemoryChunks, fingerprint
-from unfade.restore.colour_fix import ColourFix
 from unfade.restore.device import choose_device, choose_dtype
+from unfade.restore.finish import check_masks, finished
 from unfade.restore.shot_walk import ShotWalk, enlarged_to
 from unfade.restore.stretches import Stretch, stretches_of
 from unfade.restore.vivid_forecast import forecast, work_of
@@ -50,6 +50,7 @@ class VividRestorer:
         control: what its control is made of.
         settings: how to sample.
         captioner: says what is in the footage where the user doesn't.
+        masks: a picture, folder or video of masks where the input is to be kept, such as text; None for none.
     """
 
     def __init__(
@@ -63,12 +64,14 @@ class VividRestorer:
         settings: VividSettings = VividSettings(),
         captioner: FootageCaptioner | None = None,
         sha256: Callable[[], str] = lambda: "unknown",
+        masks: Path | None = None,
     ) -> None:
         self.name = name
         self.config = config
         self.control = control
         self.settings = settings
         self.captioner = captioner or FootageRules()
+        self.masks = masks
         self._load = load
         self._embed = embed
         self._count = count
@@ -84,6 +87,7 @@ class VividRestorer:
         *,
         name: str | None = None,
         captioner: FootageCaptioner | None = None,
+        masks: Path | None = None,
     ) -> "VividRestorer":
         """A restorer for a base in diffusers' layout and a control folder; weights are read when first needed.
 
@@ -101,7 +105,16 @@ class VividRestorer:
 
         embed = PromptEmbeddings(base, cache, folder.config.text_tokens, encoder=T5)
         return VividRestorer(
-            name or base.name, folder.config, made_of, load, embed, embed.count, settings, captioner, sha256
+            name or base.name,
+            folder.config,
+            made_of,
+            load,
+            embed,
+            embed.count,
+            settings,
+            captioner,
+            sha256,
+            masks,
         )
 
     @property
@@ -163,6 +176,7 @@ class VividRestorer:
         begun = time.perf_counter()
         settings = self._settings(plan)
         size = settings.target(clip.height, clip.width, plan.scale)
+        check_masks(self.masks, size, clip.num_frames)
         visible = clip.frames if clip.alpha is None else filled(clip.frames, clip.alpha)
         kept = _snapshots(settings.steps, plan.frames) if plan.keep else ()
         walk, texts = self._walk(
@@ -171,7 +185,7 @@ class VividRestorer:
         self._denoised(walk, texts, iter(visible), plan)
         before = torch.stack([enlarged_to(frame, *size) for frame in visible])
         films = [self._decoded(walk, step) for step in (*kept, None)]
-        fixed = [torch.stack(list(_fixed(settings, film, iter(before)))) for film in films]
+        fixed = [torch.stack(list(self._beside(film, before, size))) for film in films]
         canvas = clip if size == (clip.height, clip.width) else _resized(clip, before)
         states = [canvas, *(canvas.with_frames(as_the_file(one, clip)) for one in fixed)]
         taus = (0.0, *(step / settings.steps for step in kept), 1.0)
@@ -208,6 +222,7 @@ class VividRestorer:
         """
         settings = self._settings(plan)
         size = settings.target(info.height, info.width, plan.scale)
+        check_masks(self.masks, size, frame_times(info.path).count)
         chunks = FolderChunks(work, self._identity(info, prompt, plan, settings))
         shots = stretches_of(info)
         walks: list[ShotWalk] = []
@@ -228,10 +243,14 @@ class VividRestorer:
             walks.append(walk)
             if not walk.decoded:
                 with FrameReader(info.path) as reader:
-                    images = (frame.image for frame in reader.read(shot.start, shot.stop))
+                    images = (frame.image for frame in reader.read(shot.start, shot.stop, shot.mark))
                     self._denoised(walk, texts, images, plan)
                 walk.settle()
-        yield from self._finished(settings, info, walks, size)
+        yield from self._finished(info, walks, size)
+
+    def target(self, height: int, width: int, plan: Plan) -> tuple[int, int]:
+        """(height, width) of the result for footage of this size."""
+        return self._settings(plan).target(height, width, plan.scale)
 
     def provenance(self, height: int, width: int, prompt: str | None, plan: Plan) -> dict[str, str]:
         """What is told of how frames of this size are restored."""
@@ -275,12 +294,15 @@ class VividRestorer:
             self._embed, self._count, self.config.text_tokens, self.captioner, prompt, settings.guidance > 1
         )
         timeline = settings.timeline(self.config, frames)
-        tally = Tally(work_of(self.config, self.control, settings, size, frames)["evaluations"], progress)
+        evaluations = work_of(self.config, self.control, settings, size, frames)["evaluations"]
+        tally = Tally(evaluations, progress)
 
         def seen(index: int, frame_of: Callable[[int], Tensor]) -> None:
             texts.see(walk, index, frame_of, float(fps))
 
         walk = ShotWalk(model, settings, timeline, size, chunks, plan.seed, name, snapshots, tally.add, seen)
+        if done := walk.steps_done():
+            tally.add(evaluations * done // (settings.steps * len(timeline.windows)))
         return walk, texts
 
     def _denoised(self, walk: ShotWalk, texts: VividTexts, frames: Iterator[Tensor], plan: Plan) -> None:
@@ -293,16 +315,19 @@ class VividRestorer:
         for index in range(len(walk.timeline.windows)):
             yield from walk.decode(index, step)
 
-    def _finished(
-        self, settings: VividSettings, info: VideoInfo, walks: list[ShotWalk], size: tuple[int, int]
-    ) -> Iterator[Tensor]:
-        fix = ColourFix(settings.colour, settings.colour_window)
-        sources = read_video(info.path)
-        for walk in walks:
-            for number, frame in enumerate(self._decoded(walk, None)):
-                source = enlarged_to(next(sources).image, *size)
-                yield from fix.push(frame, source, cut=number == 0)
-        yield from fix.flush()
+    def _beside(self, restored: Iterator[Tensor], sources: Tensor, size: tuple[int, int]) -> Iterator[Tensor]:
+        pairs = ((frame, source, False) for frame, source in zip(restored, sources, strict=True))
+        return finished(pairs, self.settings, self.masks, size, len(sources))
+
+    def _finished(self, info: VideoInfo, walks: list[ShotWalk], size: tuple[int, int]) -> Iterator[Tensor]:
+        def pairs() -> Iterator[tuple[Tensor, Tensor, bool]]:
+            sources = read_video(info.path)
+            for walk in walks:
+                for number, frame in enumerate(self._decoded(walk, None)):
+                    yield frame, enlarged_to(next(sources).image, *size), number == 0
+
+        count = sum(walk.timeline.windows[-1].stop for walk in walks)
+        yield from finished(pairs(), self.settings, self.masks, size, count)
 
     def _model(self, plan: Plan) -> VividModel:
         device = choose_device(plan.device)
@@ -332,15 +357,6 @@ def _snapshots(steps: int, frames: int) -> tuple[int, ...]:
     """After which steps the film looks: evenly, never at the last one, which is the result."""
     wanted = {round(index * steps / (frames - 1)) for index in range(1, frames - 1)}
     return tuple(sorted(step for step in wanted if 0 < step < steps))
-
-
-def _fixed(
-    settings: VividSettings, restored: Iterator[Tensor], sources: Iterator[Tensor]
-) -> Iterator[Tensor]:
-    fix = ColourFix(settings.colour, settings.colour_window)
-    for frame, source in zip(restored, sources, strict=True):
-        yield from fix.push(frame, source)
-    yield from fix.flush()
 
 
 def _resized(clip: Clip, frames: Tensor) -> Clip:

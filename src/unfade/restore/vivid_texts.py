@@ -1,6 +1,7 @@
 """What Vivid-VR is told of each tile of each window: captions of the degraded footage, embedded once."""
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -88,16 +89,29 @@ class VividTexts:
         return {_corner(key): _as_text(value) for key, value in kept.items()}
 
     def told(self, walk: ShotWalk, device: torch.device) -> Tell:
-        """What the walk asks for in every step; everything is embedded now."""
+        """What the walk asks for in every step; all is embedded now, but only what a window needs is held."""
         windows = range(len(walk.timeline.windows))
-        texts = [self.prompts(walk, index) for index in windows]
-        wanted = list(dict.fromkeys([NEGATIVE_PROMPT, *(text for one in texts for text in one.values())]))
-        kept = dict(zip(wanted, self._embed(wanted, device), strict=True))
+        wanted = {NEGATIVE_PROMPT: None}
+        for index in windows:
+            wanted.update(dict.fromkeys(self.prompts(walk, index).values()))
+        if (prepare := getattr(self._embed, "prepare", None)) is not None:
+            prepare(wanted, device)
+
+        @lru_cache(2)
+        def embedded(text: str) -> Tensor:
+            return self._embed([text], torch.device("cpu"))[0]
+
+        @lru_cache(2)
+        def places_of(index: int) -> dict[tuple[int, int], Tensor]:
+            texts = self.prompts(walk, index)
+            each = list(dict.fromkeys(texts.values()))
+            kept = dict(zip(each, self._embed(each, torch.device("cpu")), strict=True))
+            return {corner: kept[text] for corner, text in texts.items()}
 
         def tell(index: int, low: Tensor) -> tuple[ControlCondition, ControlCondition | None]:
-            places = {corner: kept[text] for corner, text in texts[index].items()}
+            places = places_of(index)
             positive = ControlCondition(low, next(iter(places.values())), places)
-            return positive, ControlCondition(low, kept[NEGATIVE_PROMPT]) if self._guided else None
+            return positive, ControlCondition(low, embedded(NEGATIVE_PROMPT)) if self._guided else None
 
         return tell
 

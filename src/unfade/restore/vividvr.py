@@ -125,7 +125,8 @@ def vivid_settings(changes: Mapping[str, Any] | None = None) -> VividSettings:
         UsageError: a name is unknown, or a value out of range.
     """
     if unknown := [name for name in changes or {} if name not in KNOWN]:
-        raise UsageError(f"Vivid-VR has no use for {unknown[0]}; leave it out")
+        told = "clip-frames (it has --window)" if unknown[0] == "frames" else unknown[0].replace("_", "-")
+        raise UsageError(f"Vivid-VR has no use for {told}; leave it out")
     try:
         return VividSettings(**dict(changes or {}))
     except (ValueError, TypeError) as error:
