@@ -159,7 +159,7 @@ def test_stopped_anywhere_it_goes_on_to_the_same_result() -> None:
     model, clip = small_model(), footage(26)
     settings = replace(SETTINGS, steps=2, tile=0)
     wanted = restored(walk(model, clip, settings), clip)
-    for after in range(0, 16, 3):
+    for after in (0, 4, 9, 13):
         chunks = Stops(after)
         with pytest.raises(KeyboardInterrupt):
             restored(walk(model, clip, settings, chunks), clip)
