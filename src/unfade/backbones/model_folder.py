@@ -16,12 +16,12 @@ from typing import Any, Generic, TypeVar
 import torch
 
 from unfade.backbones.manifest import Manifest
+from unfade.backbones.unpickled import SUFFIXES
 from unfade.core import ModelError, OutputError
 
 Config = TypeVar("Config")
 
 _WEIGHTS = "diffusion_pytorch_model.safetensors"
-_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _CONFIGS = {"transformer": "config.json", "vae": "config.json", "scheduler": "scheduler_config.json"}
 
 
@@ -143,12 +143,11 @@ def weight_files(part: Path) -> tuple[Path, ...]:
     paths = tuple(part / name for name in names)
     for path in paths:
         if not path.is_file():
-            pickles = [one.name for one in sorted(part.glob("*")) if one.suffix in _PICKLES]
+            pickles = [one.name for one in sorted(part.glob("*")) if one.suffix in SUFFIXES]
             if pickles:
                 raise ModelError(
                     f"{part} has its weights as a pickle ({pickles[0]}), and pickles are never opened; where you "
-                    "trust it, convert it by safetensors.torch.save_file(torch.load(old, weights_only=True), "
-                    f"{path.name!r})"
+                    f"trust it, convert it with: unfade models convert {part / pickles[0]} -o {path}"
                 )
             raise ModelError(f"{path} is missing; get the model again")
         try:

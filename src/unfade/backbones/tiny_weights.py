@@ -82,8 +82,8 @@ def load_tiny(path: Path) -> TinyWeights:
         )
     if path.suffix != ".safetensors":
         raise ModelError(
-            f"{path} is not a .safetensors file, and pickles are never opened; where you trust it, convert it by "
-            "safetensors.torch.save_file(torch.load(path, weights_only=True), new_path)"
+            f"{path} is not a .safetensors file, and pickles are never opened; where you trust it, convert it with: "
+            f"unfade models convert {path} -o {path.stem}.safetensors"
         )
     try:
         with safe_open(path, framework="pt") as opened:

@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from unfade.backbones.captioner import CAPTIONERS, CaptionerInfo, LanguageCaptioner, open_captioner
 from unfade.core import ModelError
-from unfade.media.atomic import atomic_output
+from unfade.prompts.captions import remembered
 from unfade.prompts.footage import FootageCaptioner, check_frames
 from unfade.prompts.vividvr import INSTRUCTION, QUERY
 
@@ -260,16 +259,12 @@ class KeptDescriptions:
         Raises:
             OutputError: the caption can't be kept.
         """
-        path = self.path(frames, times)
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            kept = json.loads(path.read_text(encoding="utf-8"))["caption"]
-            if isinstance(kept, str):
-                return kept
-        caption = self.captioner.describe(frames, times)
-        self.made += 1
-        row = {"caption": caption, "captioner": self.name, "query": self.query, "times": list(times)}
-        with atomic_output(path) as temporary:
-            temporary.write_text(json.dumps(row, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        caption, new = remembered(
+            self.path(frames, times),
+            lambda: self.captioner.describe(frames, times),
+            {"captioner": self.name, "query": self.query, "times": list(times)},
+        )
+        self.made += new
         return caption
 
     def unload(self) -> None:

@@ -114,8 +114,8 @@ def _opened(path: Path) -> Iterator[Any]:
         raise ModelError(f"{path} can't be opened; name an adapter's .safetensors file") from error
     if head in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"):
         raise ModelError(
-            f"{path} is a pickle, and pickles are never opened; where you trust it, convert it with "
-            "safetensors.torch.save_file"
+            f"{path} is a pickle, and pickles are never opened; where you trust it, convert it with: "
+            f"unfade models convert {path} -o NEW.safetensors"
         )
     try:
         with safe_open(path, framework="pt") as opened:

@@ -47,6 +47,13 @@ def enlarge(clip: Clip, scale: int) -> Clip:
     return replace(clip, frames=frames, alpha=alpha)
 
 
+def resized(image: Tensor, height: int, width: int) -> Tensor:
+    """An image `[C, H, W]` in [0, 1] of another size, bicubic with a = -0.5 and antialiased, clamped to [0, 1]."""
+    if image.shape[-2:] == (height, width):
+        return image
+    return F.interpolate(image[None], (height, width), mode="bicubic", antialias=True)[0].clamp_(0, 1)
+
+
 def _enlarge_strip(colour: Tensor, alpha: Tensor | None, scale: int) -> tuple[Tensor, Tensor | None]:
     plain = _bicubic(colour, scale)
     if alpha is None:

@@ -3,8 +3,10 @@
 import hashlib
 import json
 import os
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -16,6 +18,28 @@ from unfade.prompts.scene import Captioner
 def default_captions() -> Path:
     """Where captions are kept that belong to no set: `unfade/captions` in the user's cache folder."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "unfade" / "captions"
+
+
+def remembered(path: Path, make: Callable[[], str], notes: Mapping[str, Any]) -> tuple[str, bool]:
+    """The caption that a file keeps, or else a new one, which it keeps from then on; and whether it is new.
+
+    Args:
+        path: of the file; a damaged one is made again.
+        make: gives the caption.
+        notes: what is written beside it, for people.
+
+    Raises:
+        OutputError: the caption can't be kept.
+    """
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        kept = json.loads(path.read_text(encoding="utf-8"))["caption"]
+        if isinstance(kept, str):
+            return kept, False
+    caption = make()
+    row = {"caption": caption, **notes}
+    with atomic_output(path) as temporary:
+        temporary.write_text(json.dumps(row, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    return caption, True
 
 
 class KeptCaptions:
@@ -53,16 +77,12 @@ class KeptCaptions:
         Raises:
             OutputError: the caption can't be kept.
         """
-        path = self.path(picture, task)
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            kept = json.loads(path.read_text(encoding="utf-8"))["caption"]
-            if isinstance(kept, str):
-                return kept
-        caption = self.captioner(picture, task)
-        self.made += 1
-        row = {"caption": caption, "captioner": self.name, "task": task}
-        with atomic_output(path) as temporary:
-            temporary.write_text(json.dumps(row, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        caption, new = remembered(
+            self.path(picture, task),
+            lambda: self.captioner(picture, task),
+            {"captioner": self.name, "task": task},
+        )
+        self.made += new
         return caption
 
     def unload(self) -> None:

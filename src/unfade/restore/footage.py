@@ -14,9 +14,8 @@ from torch import Tensor
 
 from unfade.core import Clip, InputError, Metadata, OutputError, Plan, UsageError
 from unfade.core.contracts import Progress
-from unfade.degrade.resample import resize
 from unfade.media.images import write_image
-from unfade.media.resize import enlarge
+from unfade.media.resize import enlarge, resized
 from unfade.media.video import FrameTimes, VideoFrame, VideoInfo, frame_times, probe_video, read_video
 from unfade.media.video_writer import VideoWriter, check_container
 from unfade.restore.comparison import PairSheet, swept
@@ -301,8 +300,7 @@ class _Outlets:
         if self._film is None and not on_sheet:
             return
         before = enlarge(Clip.of(frame.image), self._scale).frames[0]
-        if before.shape != result.shape:
-            before = resize(before[None], result.shape[1], result.shape[2])[0].clamp(0, 1)
+        before = resized(before, result.shape[1], result.shape[2])
         if self._film is not None:
             self._film.write(swept(before, result, self._share(frame)), frame.pts, frame.duration)
         if self._sheet is not None and on_sheet:

@@ -1,12 +1,12 @@
 """What Vivid-VR would be told of a piece of footage, and why; how many captions it takes."""
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from unfade.backbones.cogvideox_config import T2V_1_5_5B
 from unfade.core import InputError
 from unfade.media.images import read_image
 from unfade.media.source import read_head, sniff_image
@@ -14,12 +14,9 @@ from unfade.media.video import frame_times, probe_video, read_video
 from unfade.prompts.footage import FootageCaptioner, MeasuredFootage, caption_times, measure_footage
 from unfade.prompts.scene import own_prompt
 from unfade.prompts.vividvr import NEGATIVE_PROMPT, SUFFIX
+from unfade.restore.vividvr import VividSettings
 
-# The published sizes: the shorter side, a tile and its step in latents, a clip and its step in frames.
-SHORT_SIDE = 1024
-TILE, TILE_STEP = 128, 64
-CLIP, CLIP_STEP = 121, 60
-_STRIDE, _MULTIPLE = 8, 16
+PUBLISHED = VividSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +83,10 @@ def caption_grid(height: int, width: int, num_frames: int) -> CaptionGrid:
 
     Source: Vivid-VR (arXiv 2508.14483), released code.
     """
-    short = min(height, width)
-    tall, wide = height * SHORT_SIDE // short, width * SHORT_SIDE // short
-    clips = 1 + max(0, math.ceil((num_frames - CLIP) / CLIP_STEP))
-    return CaptionGrid(tall, wide, num_frames, _tiles(tall), _tiles(wide), clips)
+    tall, wide = PUBLISHED.target(height, width)
+    rows, columns = PUBLISHED.tiles(T2V_1_5_5B, PUBLISHED.fit(T2V_1_5_5B, tall, wide))
+    clips = PUBLISHED.timeline(T2V_1_5_5B, num_frames).windows
+    return CaptionGrid(tall, wide, num_frames, len(rows), len(columns), len(clips))
 
 
 def footage_prompt(
@@ -115,7 +112,9 @@ def footage_prompt(
     else:
         caption, source, query = captioner.describe(frames, times), captioner.name, captioner.query
         seen = (
-            f"{len(looks)} of the first {min(num_frames, CLIP)} frames" if num_frames > 1 else "the one frame"
+            f"{len(looks)} of the first {min(num_frames, PUBLISHED.window)} frames"
+            if num_frames > 1
+            else "the one frame"
         )
         why = f"it looked at {seen}" if query else f"it measured {seen}, which needs no model"
     return FootagePrompt(
@@ -143,7 +142,7 @@ def _first_clip(path: Path, max_megapixels: float) -> tuple[Tensor, tuple[int, .
             f"is {max_megapixels:g}"
         )
     fps, num_frames = float(info.fps), frame_times(path).count
-    wanted = caption_times(min(num_frames, CLIP), fps)
+    wanted = caption_times(min(num_frames, PUBLISHED.window), fps)
     frames: list[Tensor] = []
     for frame in read_video(path):
         if frame.index in wanted:
@@ -153,9 +152,3 @@ def _first_clip(path: Path, max_megapixels: float) -> tuple[Tensor, tuple[int, .
     if not frames:
         raise InputError(f"{path} holds no frame")
     return torch.stack(frames), wanted[: len(frames)], fps, num_frames
-
-
-def _tiles(side: int) -> int:
-    """Along a side of so many pixels, once it is filled up to what latents can be made of."""
-    latents = math.ceil(side / _MULTIPLE) * _MULTIPLE // _STRIDE
-    return 1 + max(0, math.ceil((latents - TILE) / TILE_STEP))

@@ -8,11 +8,11 @@ from typing import Any
 
 from unfade.backbones.catalog import CATALOG, find
 from unfade.backbones.info import BackboneInfo
-from unfade.backbones.prompt_embeddings import default_cache
 from unfade.backbones.tiny_weights import load_tiny
 from unfade.backbones.video import open_video
 from unfade.backbones.wan_family import REFUSED
 from unfade.core import ModelError, UsageError
+from unfade.prompts.captions import default_captions
 from unfade.prompts.footage import FootageCaptioner
 from unfade.restore.adapters import Adapters
 from unfade.restore.device import choose_device
@@ -132,7 +132,7 @@ def _controlled(
                 f"the captioner {captioner} runs code of its own, which restoring never does; see what it says with "
                 "unfade prompt --trust-remote-code and give that as --prompt, or choose another captioner"
             ) from error
-        says = KeptDescriptions(opened, default_cache().with_name("captions"))
+        says = KeptDescriptions(opened, default_captions())
     name = info.name if info else None
     masks = None if protect is None else Path(protect)
     return VividRestorer.of_folders(path, control, settings, name=name, captioner=says, masks=masks)

@@ -9,12 +9,12 @@ from torch import Tensor
 from unfade.backbones.cogvideox_denoiser import padded_in_front
 from unfade.conditioning.control_denoiser import ControlCondition
 from unfade.core import Condition, Denoiser, UnfadeError, generator
-from unfade.degrade.resample import resize
 from unfade.diffusion.guidance import Contrast, dynamic_scale, faithful, guided
 from unfade.diffusion.sizes import Fit
 from unfade.diffusion.tiled import tiled_by
 from unfade.diffusion.v_schedule import VSchedule, VStepper
 from unfade.diffusion.windows import Timeline, Window, by_window
+from unfade.media.resize import resized
 from unfade.restore.chunks import Chunks, as_levels, from_levels
 from unfade.restore.vivid_model import VividModel
 from unfade.restore.vividvr import VividSettings
@@ -110,7 +110,7 @@ class ShotWalk:
         self.chunks.put(self._low(index), {"low": padded_in_front(low, len(window.slots) - low.shape[2])})
 
     def _resized(self, frame: Tensor) -> Tensor:
-        return enlarged_to(frame.float(), self.fit.height, self.fit.width)
+        return resized(frame.float(), self.fit.height, self.fit.width)
 
     def low(self, index: int) -> Tensor:
         """A window's degraded latents, `[1, z, k, h, w]`."""
@@ -302,11 +302,6 @@ class ShotWalk:
 
     def _snapshot(self, step: int, index: int) -> str:
         return f"{self.name}/clean-{step:04d}-{index:05d}"
-
-
-def enlarged_to(frame: Tensor, height: int, width: int) -> Tensor:
-    """A frame `[3, H, W]` in [0, 1] resized by bicubic interpolation."""
-    return resize(frame[None], height, width)[0].clamp(0, 1)
 
 
 def _numbers(window: Window) -> list[int]:

@@ -62,8 +62,7 @@ def forecast(
     fit = settings.fit(config, *size)
     seen = min(settings.window, max(window.frames for window in settings.timeline(config, frames).windows))
     rows, columns = (
-        max(tile.outer_stop - tile.outer_start for tile in settings.along(config, side // config.stride))
-        for side in (fit.canvas_height, fit.canvas_width)
+        max(tile.outer_stop - tile.outer_start for tile in tiles) for tiles in settings.tiles(config, fit)
     )
     tile = rows * config.stride, columns * config.stride
     canvas = fit.canvas_height, fit.canvas_width
@@ -101,7 +100,7 @@ def work_of(
     fit = settings.fit(config, *size)
     timeline = settings.timeline(config, frames)
     sides = fit.canvas_height // config.stride, fit.canvas_width // config.stride
-    rows, columns = (settings.along(config, side) for side in sides)
+    rows, columns = settings.tiles(config, fit)
     each = (2 if settings.guidance > 1 else 1) * settings.steps
     areas = [
         (row.outer_stop - row.outer_start) * (column.outer_stop - column.outer_start)

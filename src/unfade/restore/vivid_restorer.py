@@ -19,6 +19,7 @@ from unfade.core import Clip, Plan, Restoration, Trajectory, UsageError
 from unfade.core.contracts import Progress
 from unfade.media.hidden import filled
 from unfade.media.images import read_image
+from unfade.media.resize import resized
 from unfade.media.seek import FrameReader
 from unfade.media.video import VideoInfo, frame_times, read_video
 from unfade.prompts.footage import FootageCaptioner, FootageRules
@@ -28,7 +29,7 @@ from unfade.restore.border import as_the_file
 from unfade.restore.chunks import Chunks, FolderChunks, MemoryChunks, fingerprint
 from unfade.restore.device import choose_device, choose_dtype
 from unfade.restore.finish import check_masks, finished
-from unfade.restore.shot_walk import ShotWalk, enlarged_to
+from unfade.restore.shot_walk import ShotWalk
 from unfade.restore.stretches import Stretch, stretches_of
 from unfade.restore.vivid_forecast import forecast, work_of
 from unfade.restore.vivid_model import VividModel, load_vivid
@@ -183,7 +184,7 @@ class VividRestorer:
             settings, plan, prompt, len(visible), size, MemoryChunks(), "shot 0", _FPS, kept, progress
         )
         self._denoised(walk, texts, iter(visible), plan)
-        before = torch.stack([enlarged_to(frame, *size) for frame in visible])
+        before = torch.stack([resized(frame, *size) for frame in visible])
         films = [self._decoded(walk, step) for step in (*kept, None)]
         fixed = [torch.stack(list(self._beside(film, before, size))) for film in films]
         canvas = clip if size == (clip.height, clip.width) else _resized(clip, before)
@@ -324,7 +325,7 @@ class VividRestorer:
             sources = read_video(info.path)
             for walk in walks:
                 for number, frame in enumerate(self._decoded(walk, None)):
-                    yield frame, enlarged_to(next(sources).image, *size), number == 0
+                    yield frame, resized(next(sources).image, *size), number == 0
 
         count = sum(walk.timeline.windows[-1].stop for walk in walks)
         yield from finished(pairs(), self.settings, self.masks, size, count)
@@ -362,7 +363,7 @@ def _snapshots(steps: int, frames: int) -> tuple[int, ...]:
 def _resized(clip: Clip, frames: Tensor) -> Clip:
     alpha = None
     if clip.alpha is not None:
-        alpha = torch.stack([enlarged_to(one, frames.shape[2], frames.shape[3]) for one in clip.alpha])
+        alpha = torch.stack([resized(one, frames.shape[2], frames.shape[3]) for one in clip.alpha])
     return replace(clip, frames=frames, alpha=alpha)
 
 

@@ -116,13 +116,10 @@ class VividTexts:
         return tell
 
 
-def _tiles(walk: ShotWalk) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-    stride = walk.model.config.stride
-    sides = walk.fit.canvas_height // stride, walk.fit.canvas_width // stride
-    rows, columns = (walk.settings.along(walk.model.config, side) for side in sides)
-    return [(tile.outer_start, tile.outer_stop) for tile in rows], [
-        (tile.outer_start, tile.outer_stop) for tile in columns
-    ]
+def _tiles(walk: ShotWalk) -> list[list[tuple[int, int]]]:
+    """(start, stop) of rows and columns in latents, as the model sees them."""
+    found = walk.settings.tiles(walk.model.config, walk.fit)
+    return [[(tile.outer_start, tile.outer_stop) for tile in tiles] for tiles in found]
 
 
 def _name(walk: ShotWalk, index: int) -> str:

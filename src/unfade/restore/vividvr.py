@@ -97,6 +97,17 @@ class VividSettings:
             raise UsageError(f"tile must be a multiple of {config.size_multiple}, not {self.tile}")
         return flush_tiles(length, tile, max(1, tile // 2))
 
+    def tiles(self, config: CogVideoXConfig, fit: Fit) -> tuple[list[Tile], list[Tile]]:
+        """The rows and the columns of tiles on a canvas, in places of latents.
+
+        Raises:
+            UsageError: the tile is not one that the model can see.
+        """
+        rows, columns = (
+            self.along(config, side // config.stride) for side in (fit.canvas_height, fit.canvas_width)
+        )
+        return rows, columns
+
     def timeline(self, config: CogVideoXConfig, frames: int) -> Timeline:
         """The windows of a shot of so many frames.
 
