@@ -1,8 +1,8 @@
 """`make gpu-bench`: seconds, peak memory and share of the arithmetic limit on a GPU; at CPU size without one.
 
 Measures `tiny` restoring and training; Wan2.2-TI2V-5B with random weights, ours against diffusers' pipeline in the same
-run, and a LoRA step of it; CogVideoX1.5-5B in diffusers' pipeline. On a bare machine with PyTorch the packages that the
-video models need are carried as wheels: `--wheels DIR`.
+run, and a LoRA step of it; CogVideoX1.5-5B in diffusers' pipeline; Vivid-VR at 33 and 121 frames of 1024x1024. On a
+bare machine with PyTorch the packages that the video models need are carried as wheels: `--wheels DIR`.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from gpu_timing import GPU_LIMIT
 from unfade.backbones.tiny import Tiny, thumbnail_of
 from wheels import use_wheels
 
-PARTS = ("tiny", "wan", "train", "cogvideox")
+PARTS = ("tiny", "wan", "train", "cogvideox", "vivid")
 Report = Callable[[dict[str, Any]], None]
 
 
@@ -118,6 +118,9 @@ def measure_models(device: torch.device, parts: Sequence[str], report: Report) -
     """The video models, one after the other, each alone in memory."""
     from gpu_cogvideox import measure_cogvideox
     from gpu_training import measure_training
+    from gpu_vivid import FULL as FULL_VIVID
+    from gpu_vivid import TINY as TINY_VIVID
+    from gpu_vivid import measure_vivid
     from gpu_wan import FULL, TINY, measure_wan
 
     full = device.type == "cuda"
@@ -126,6 +129,7 @@ def measure_models(device: torch.device, parts: Sequence[str], report: Report) -
         "wan": lambda: measure_wan(device, scale, report),
         "train": lambda: measure_training(device, scale, report),
         "cogvideox": lambda: measure_cogvideox(device, full, report),
+        "vivid": lambda: measure_vivid(device, FULL_VIVID if full else TINY_VIVID, report),
     }
     for name, work in works.items():
         if name not in parts:

@@ -1,4 +1,4 @@
-"""CogVideoX1.5-5B-I2V at full size with random weights, in diffusers' own pipeline. Ours is not built yet."""
+"""CogVideoX1.5-5B-I2V at full size with random weights, in diffusers' own pipeline: the peer of Progressive's walk."""
 
 import time
 from typing import Any

@@ -1,11 +1,14 @@
 """Shared by all rooms: one thread (so that results repeat) and the folders that only some machines have."""
 
+import subprocess
 from collections.abc import Callable
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tests import forked
 
 ROOT = Path(__file__).parent.parent
 
@@ -15,6 +18,32 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("gpu"):
                 item.add_marker(pytest.mark.skip(reason="no CUDA device on this machine"))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    if not session.config.option.collectonly and any("forkserver" in i.fixturenames for i in session.items):  # type: ignore[attr-defined]
+        forked.forkserver()
+
+
+@pytest.fixture(scope="session")
+def forkserver() -> ForkServerContext:
+    """A context for processes that have everything imported; the server begins to import when tests were collected."""
+    return forked.forkserver()
+
+
+@pytest.fixture
+def forked_pickles(forkserver: ForkServerContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pickles are opened by processes forked with torch imported; tests without this begin new ones, as users do."""
+    from unfade.backbones import unpickled
+
+    def run(command: list[str], **how: object) -> subprocess.CompletedProcess[str]:
+        process = forkserver.Process(target=forked.open_pickle, args=command[-2:])
+        process.start()
+        process.join()
+        assert process.exitcode is not None, "it has ended"
+        return subprocess.CompletedProcess(command, process.exitcode, "", "")
+
+    monkeypatch.setattr(unpickled.subprocess, "run", run)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -44,16 +44,19 @@ def test_all_parts_are_measured_at_small_size(told: dict[str, Any]) -> None:
         assert ("predicted", None, dtype) in found
     assert ("lora step", None, None) in found
     assert ("restore", "diffusers, CogVideoX1.5-5B", None) in found
+    for phase in ("build", "encode", "denoise", "decode", "restore"):
+        assert (phase, "ours, Vivid-VR", None) in found
+    assert ("restore", "diffusers, no control", None) in found
 
 
 def test_fifty_steps_are_a_step_fifty_times(told: dict[str, Any]) -> None:
     rows = {(row["phase"], row.get("who"), row.get("vae_dtype")): row for row in told["rows"]}
-    for dtype in ("float32", "bfloat16"):
+    for who, dtype in (("ours", "float32"), ("ours", "bfloat16"), ("ours, Vivid-VR", None)):
         encode, step, decode, whole = (
-            rows["encode", "ours", dtype]["seconds"],
-            rows["denoise", "ours", dtype]["seconds_per_step"],
-            rows["decode", "ours", dtype]["seconds"],
-            rows["restore", "ours", dtype]["seconds_at_50_steps"],
+            rows["encode", who, dtype]["seconds"],
+            rows["denoise", who, dtype]["seconds_per_step"],
+            rows["decode", who, dtype]["seconds"],
+            rows["restore", who, dtype]["seconds_at_50_steps"],
         )
         assert whole == pytest.approx(encode + 50 * step + decode, abs=0.01)
 

@@ -1,15 +1,13 @@
 """The real command with the shipped model or, where there is none yet, an untrained one."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from tests.forked import Command
 
 from unfade.backbones.catalog import CATALOG
 from unfade.backbones.tiny import Tiny, TinyConfig
@@ -66,18 +64,9 @@ def restore(unfade: Callable[..., Ended], model: str) -> Callable[..., Ended]:
 
 
 @pytest.fixture
-def start(model: str) -> Callable[..., "subprocess.Popen[str]"]:
+def start(model: str, forkserver: object) -> Callable[..., Command]:
     """Starts `unfade restore` as a process of its own."""
-
-    def run(*arguments: object, **options: Any) -> "subprocess.Popen[str]":
-        command = [sys.executable, "-c", "from unfade.cli import main; main()", "restore", "-n", model]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "TERM": "xterm"}
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen(
-            [*command, *map(str, arguments)], text=True, env=environment, **{**pipes, **options}
-        )
-
-    return run
+    return partial(Command, "restore", "-n", model)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import av
 import pytest
 import torch
 from tests.conditioning.test_control_file import released
@@ -12,9 +13,10 @@ from unfade.backbones.cogvideox_config import SMALL_T2V, CogVideoXConfig
 from unfade.backbones.cogvideox_folder import save_cogvideox
 from unfade.backbones.few_words import save_few_words_encoder
 from unfade.conditioning.control import Control, ControlSettings
+from unfade.conditioning.control_file import save_control
 from unfade.media.film import write_film
 from unfade.media.notes import read_notes
-from unfade.media.video import probe_video
+from unfade.media.video import probe_video, read_video
 
 # 32 channels within 64 in the projector: its groups are those of the published one.
 CONFIG = CogVideoXConfig(
@@ -33,6 +35,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_few_words_encoder(folder / "base", ["a street at night"], 24)
     control = Control.beginning(base.denoiser.model, ControlSettings(blocks=1, bottleneck=8, width=64))
     released(control, folder / "released")
+    save_control(control, folder / "control", base.denoiser.model.config)
     return folder
 
 
@@ -43,6 +46,7 @@ def clip(tmp_path: Path) -> Path:
     return tmp_path / "a.mp4"
 
 
+@pytest.mark.usefixtures("forked_pickles")
 def test_from_the_released_checkpoint_to_a_clip(unfade, models, clip, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     control = tmp_path / "control"
@@ -65,6 +69,96 @@ def test_from_the_released_checkpoint_to_a_clip(unfade, models, clip, tmp_path, 
     notes = read_notes(tmp_path / "a_unfaded.mp4")
     assert notes["prompt"] == "a street at night" and "Vivid-VR" in notes["method"]
     assert not list(tmp_path.glob(".*"))
+
+
+@pytest.fixture
+def words(models, monkeypatch, tmp_path) -> tuple[object, ...]:
+    """What all restorations here have in common."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return (
+        "-n", models / "base", "--control", models / "control", "--steps", "2", "--window", "9", "--short-side", "0",
+        "--guidance", "1", "--dtype", "fp32", "--device", "cpu", "--prompt", "a street at night",
+    )  # fmt: skip
+
+
+def test_stopped_and_gone_on_with(unfade, words, clip, tmp_path) -> None:
+    target, film, work = (tmp_path / f"{name}" for name in ("b.mp4", "b_film.mp4", ".b.mp4.unfade-work"))
+    command = ("restore", clip, "-o", target, *words, "--film", "--frames", "3")
+    nothing = unfade(*command, "--stop-at", "0")
+    assert nothing.code == 2 and "nothing to show; leave --stop-at 0 out" in nothing.err and not work.exists()
+    early = unfade(*command, "--stop-at", "1", "--format", "json")
+    assert early.code == 0 and early.err == (
+        f"note: {target} shows what was predicted after step 1 of 2; the same command with --overwrite and without "
+        "--stop-at goes on from there\n"
+    )
+    told = json.loads(early.out)
+    assert told["status"] == "done" and told["settings"]["stop_at"] == 1
+    assert read_notes(target)["stopped"] == "at step 1 of 2" and work.is_dir()
+    first = target.read_bytes()
+    ended = unfade(*command, "--overwrite")
+    assert (ended.code, ended.err) == (0, "") and not work.exists()
+    assert "stopped" not in read_notes(target) and target.read_bytes() != first
+    info = probe_video(film)
+    assert (info.width, info.height, info.num_frames) == (64, 48, 5)
+    for more, said in (
+        (("--stop-at", "3"), "can stop at step 0 to 2, not at 3"),
+        (("--stop-at", "0", "--dry-run"), "leave --dry-run out"),
+    ):
+        refused = unfade(*command, "--overwrite", *more)
+        assert refused.code == 2 and said in refused.err
+    half = unfade(*command, "--overwrite", "--dry-run", "--stop-at", "1", "--format", "json")
+    assert json.loads(half.out)["settings"]["evaluations"] == 1
+    other = unfade("restore", clip, "-n", "tiny", "--stop-at", "1")
+    assert other.code == 2 and "tiny has no use for --stop-at" in other.err
+
+
+def test_bad_footage_is_told_in_a_sentence(unfade, words, clip, tmp_path) -> None:
+    """One exit code for damage, whether a part of it could be restored or nothing at all."""
+    sound, empty, strange = (tmp_path / f"{name}.mp4" for name in ("sound", "empty", "strange"))
+    with av.open(str(sound), "w") as made:
+        audio = made.add_stream("aac", rate=48000, layout="mono")
+        frame = av.AudioFrame(format="fltp", layout="mono", samples=1024)
+        frame.sample_rate, frame.pts = 48000, 0
+        frame.planes[0].update(bytes(4096))
+        made.mux(audio.encode(frame))
+        made.mux(audio.encode(None))
+    with av.open(str(empty), "w") as made:
+        video = made.add_stream("libx264", rate=10)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        made.start_encoding()
+        made.mux(video.encode(None))
+    strange.write_bytes(clip.read_bytes().replace(b"avc1", b"zzzz"))
+    torn = tmp_path / "torn.mkv"
+    noise = torch.rand(12, 3, 48, 64, generator=torch.Generator().manual_seed(2))
+    write_film(iter(noise), tmp_path / "whole.mkv", 10)
+    whole = (tmp_path / "whole.mkv").read_bytes()
+    torn.write_bytes(whole[: len(whole) * 6 // 10])
+    for path, said in (
+        (sound, "holds sound only, no pictures"),
+        (empty, "holds no video"),
+        (strange, "not one frame can be decoded"),
+    ):
+        ended = unfade("restore", path, *words)
+        assert ended.code == 3 and said in ended.err and ended.err.count("\n") == 1
+        assert not list(tmp_path.glob("*_unfaded*")) and not list(tmp_path.glob(".*"))
+    ended = unfade("restore", torn, *words)
+    count = len(list(read_video(tmp_path / "torn_unfaded.mkv")))
+    assert ended.code == 3 and 2 < count < 12 and not list(tmp_path.glob(".*"))
+    assert ended.out.startswith(f"{torn} -> {tmp_path / 'torn_unfaded.mkv'}  {count} frames of 0.00 MP")
+    assert ended.err == (
+        f"error: {torn} is damaged or cut short after frame {count}; the result ends there, after {count} frames with "
+        "their sound: mend it for the rest\n"
+    )
+    both = unfade("restore", torn, clip, "-o", tmp_path / "out", *words)
+    assert both.code == 5 and "\n1 done, 1 failed\n" in both.err
+
+
+def test_captioners_compute_where_they_are_told(unfade, clip) -> None:
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    missing = next(name for name, here in there.items() if not here)
+    ended = unfade("prompt", clip, "--captioner", "blip", "--device", missing)
+    assert ended.code == 2 and f"this machine has no {missing} device" in ended.err
+    assert unfade("prompt", clip, "--device", "cpu").code == 0
 
 
 def test_pickles_one_by_one(unfade, models, tmp_path) -> None:

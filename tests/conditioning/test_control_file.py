@@ -70,6 +70,7 @@ def test_there_and_back(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["control"]
 
 
+@pytest.mark.usefixtures("forked_pickles")
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_the_released_layout_is_converted(wrapped: bool, tmp_path: Path) -> None:
     settings = ControlSettings(blocks=1, bottleneck=8, width=64)
@@ -114,6 +115,7 @@ def test_a_synthetic_checkpoint_of_full_shapes_has_every_key(tmp_path: Path) -> 
     }
 
 
+@pytest.mark.usefixtures("forked_pickles")
 def test_a_file_that_runs_code_is_refused(tmp_path: Path) -> None:
     mark = tmp_path / "was here"
 

@@ -2,16 +2,16 @@
 
 import json
 import math
-import os
+import multiprocessing
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import pytest
 import torch
+from tests.forked import Command
 
 from unfade.core import Clip, InputError, ModelError, OutputError, UnfadeError, UsageError
 from unfade.evaluation.benchmarks.benchmark import Benchmark, Group, Layout
@@ -131,36 +131,41 @@ def test_a_limit_and_a_synthetic_source_are_said(photos: Path) -> None:
     assert all(any("synthetic" in line.lower() for line in lines) for lines in told)
 
 
-def test_several_workers_give_the_same_report(photos: Path) -> None:
+def test_several_workers_give_the_same_report(
+    photos: Path, forkserver: ForkServerContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Workers that have everything imported.
+    monkeypatch.setattr(multiprocessing, "get_context", lambda method: forkserver)
     alone = evaluate(SMALL, photos, MODELS, limit=2)
     shared = evaluate(SMALL, photos, MODELS, limit=2, workers=2)
     assert alone.report == shared.report
 
 
-def test_an_interrupted_run_goes_on_to_the_identical_report(photos: Path, tmp_path: Path) -> None:
+def test_an_interrupted_run_goes_on_to_the_identical_report(
+    photos: Path, tmp_path: Path, forkserver: object
+) -> None:
     whole, torn = tmp_path / "whole", tmp_path / "torn"
     words = [
-        sys.executable, "-m", "unfade", "evaluate", "--synthesize", "foundir", "--from", str(photos),
-        "--group", "Noise", "--group", "Blur", "--group", "Haze", "--model", "tiny", "--model", "peer:nlm-default",
-        "--frames",
+        "evaluate", "--synthesize", "foundir", "--from", photos, "--group", "Noise", "--group", "Haze",
+        "--limit", "2", "--model", "tiny", "--model", "peer:nlm-default", "--frames",
     ]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run([*words, "-o", str(whole)], check=True, env=environment, capture_output=True)
-    running = subprocess.Popen(
-        [*words, "-o", str(torn)], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    with Command(*words, "-o", whole) as running:
+        running.communicate()
+    assert running.returncode == 0
     journal = torn / "journal.jsonl"
-    while running.poll() is None and not (journal.exists() and journal.read_bytes().count(b"\n") >= 4):
-        time.sleep(0.02)
-    running.send_signal(signal.SIGINT)
-    assert running.wait(30) == 130
+    with Command(*words, "-o", torn) as running:
+        while running.poll() is None and not (journal.exists() and journal.read_bytes().count(b"\n") >= 4):
+            time.sleep(0.005)
+        running.send_signal(signal.SIGINT)
+        assert running.wait(30) == 130
     assert not (torn / "report.json").exists()
     before = len(Journal(journal))
     assert 4 <= before < len(Journal(whole / "journal.jsonl"))
     # A crash may leave half a line as well.
     journal.write_bytes(journal.read_bytes() + b'{"format": 1, "key": "ab')
-    again = subprocess.run([*words, "-o", str(torn)], check=True, env=environment, capture_output=True)
-    assert again.returncode == 0
+    with Command(*words, "-o", torn) as running:
+        running.communicate()
+    assert running.returncode == 0
     for name in ("report.json", "report.csv"):
         assert (torn / name).read_bytes() == (whole / name).read_bytes()
 

@@ -138,9 +138,10 @@ def test_pairs_without_truth_or_of_two_sizes_are_refused() -> None:
             metric.measure(x, truth[:2])
 
 
-def test_importing_the_table_imports_no_library() -> None:
+def test_importing_metrics_and_peers_imports_no_library() -> None:
+    heavy = ("bm3d", "cv2", "pyiqa", "scipy", "spandrel", "torchmetrics", "torchvision")
     script = (
-        "import sys, unfade.evaluation.metrics.choice; "
-        "sys.exit(any(name in sys.modules for name in ('cv2', 'torchmetrics', 'scipy', 'pyiqa', 'torchvision')))"
+        "import sys, unfade.evaluation.metrics.choice, unfade.evaluation.peers; "
+        f"sys.exit(any(name in sys.modules for name in {heavy}))"
     )
     assert subprocess.run([sys.executable, "-c", script]).returncode == 0

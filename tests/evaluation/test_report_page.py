@@ -91,10 +91,16 @@ def _opened(browse: Browse, url: str) -> tuple[_Dom, list[str]]:
     return _Dom(done.stdout), re.findall(r"CONSOLE.*", done.stderr)
 
 
+@pytest.fixture(scope="module")
+def plain(browse: Browse, page: Path) -> tuple[_Dom, list[str]]:
+    """The page as it is, opened once."""
+    return _opened(browse, page.as_uri())
+
+
 def test_the_page_opens_without_a_word_and_shows_every_picture(
-    browse: Browse, page: Path, sample_run: Any
+    plain: tuple[_Dom, list[str]], sample_run: Any
 ) -> None:
-    dom, console = _opened(browse, page.as_uri())
+    dom, console = plain
     assert console == []
     # 3 pictures, 3 crops at each of 2 places, 2 error maps and 9 frames for each of 4 cases.
     assert len(sample_run.exhibits) == 4 and dom.images == 4 * (3 + 6 + 2 + 9)
@@ -135,11 +141,12 @@ def test_a_link_sorts_a_table(browse: Browse, page: Path, sample_run: Any, direc
     assert dom.sorts["summary"] == ["none", "none", word] + ["none"] * 5
 
 
-def test_headings_sort_and_what_is_missing_stands_last(browse: Browse, page: Path, tmp_path: Path) -> None:
+def test_headings_sort_and_what_is_missing_stands_last(
+    browse: Browse, page: Path, plain: tuple[_Dom, list[str]], tmp_path: Path
+) -> None:
     text = page.read_text(encoding="utf-8")
     heading = "document.querySelectorAll('#groups-0 thead th')[6].firstElementChild"
-    plain, _ = _opened(browse, page.as_uri())
-    assert [row[6] for row in plain.rows["groups-0"]] == ["30.71", ""]
+    assert [row[6] for row in plain[0].rows["groups-0"]] == ["30.71", ""]
     for clicks, wanted in ((1, "descending"), (2, "ascending")):
         copy = tmp_path / f"{clicks}.html"
         script = f"<script>{f'{heading}.click();' * clicks}</script></body>"

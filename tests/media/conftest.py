@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
+
+from unfade.media.video import VideoFrame, read_video
 
 
 @pytest.fixture(scope="session")
@@ -51,6 +55,22 @@ def smooth() -> Callable[..., Tensor]:
         return torch.stack([0.15 + 0.7 * x, 0.2 + 0.5 * y + 0.1 * shift, 0.3 + 0.3 * x * y]).clamp(0, 1)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def real_clips(shared: Path) -> dict[str, list[tuple[VideoFrame, Tensor]]]:
+    """Every frame of the sample clips, read once: with a corner of its picture, and area averages of all of it."""
+    folder = shared / "clips"
+    if not folder.is_dir():
+        pytest.skip(f"no {folder}: the sample clips are not on this machine")
+    clips: dict[str, list[tuple[VideoFrame, Tensor]]] = {}
+    for path in sorted(folder.glob("*.mp4")):
+        clips[path.name] = []
+        for frame in read_video(path):
+            thumbnail = functional.interpolate(frame.image[None], (32, 32), mode="area")
+            corner = replace(frame, image=frame.image[:, :96, :128].clone())
+            clips[path.name].append((corner, thumbnail))
+    return clips
 
 
 @pytest.fixture(scope="session")

@@ -34,7 +34,7 @@ def moving(examples: Path) -> Tensor:
 @pytest.fixture(scope="module")
 def converted(moving: Tensor) -> Tensor:
     """The same to 4:2:0 and back, without a codec."""
-    tags = ColourTags()
+    tags = ColourTags(siting="center")
     pictures = [rgb_to_picture(frame, "yuv420p", tags) for frame in moving]
     return torch.stack(
         [torch.from_numpy(picture_to_rgb(picture, tags)).permute(2, 0, 1) for picture in pictures]

@@ -156,10 +156,10 @@ class Stops(MemoryChunks):
 
 
 def test_stopped_anywhere_it_goes_on_to_the_same_result() -> None:
-    model, clip = small_model(), footage(26)
+    model, clip = small_model(), footage(26, 32, 48)
     settings = replace(SETTINGS, steps=2, tile=0)
     wanted = restored(walk(model, clip, settings), clip)
-    for after in (0, 4, 9, 13):
+    for after in (0, 4, 9, 13, 19):
         chunks = Stops(after)
         with pytest.raises(KeyboardInterrupt):
             restored(walk(model, clip, settings, chunks), clip)
@@ -170,7 +170,7 @@ def test_stopped_anywhere_it_goes_on_to_the_same_result() -> None:
 
 
 def test_nothing_is_evaluated_twice(tmp_path: Path) -> None:
-    model, clip = small_model(), footage(26)
+    model, clip = small_model(), footage(26, 32, 90)
     chunks = FolderChunks(tmp_path / "work", {"run": 1})
     first = restored(walk(model, clip, chunks=chunks), clip)
     calls, encoded = model.denoiser.calls, model.vae.frames_encoded

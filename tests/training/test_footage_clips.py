@@ -166,24 +166,28 @@ def _noise(dice: torch.Generator):
     return lambda clip: torch.cat([drawn(frame[None], 1.0) for frame in clip])
 
 
-def test_pairs_depend_on_seed_name_and_epoch_only(tmp_path: Path) -> None:
+def test_pairs_depend_on_their_dice_only(tmp_path: Path) -> None:
     film(tmp_path / "a.mp4", (40,))
     film(tmp_path / "b.mp4", (40,))
     clips = _clips(tmp_path)
-    pairs = FootagePairs(clips, _noise, seed=7)
-    alone = FootagePairs(FootageClips(clips.parts[1:]), _noise, seed=7)
-    assert len(pairs) == 2 and alone.clips.names[0] == clips.names[1]
-    low, clean = pairs.draw(1, 48, 9, 3)
+    pairs = FootagePairs(clips, _noise, "noise")
+    alone = FootagePairs(FootageClips(clips.parts[1:]), _noise, "noise")
+    assert len(pairs) == 2 and alone.names[0] == pairs.names[1]
+    assert alone.identity(0) == pairs.identity(1) != FootagePairs(clips, _noise, "rain").identity(1)
+
+    def drawn(of: FootagePairs, index: int, *names: object) -> tuple[torch.Tensor, torch.Tensor]:
+        low, clean = of.draw(index, 48, 9, generator(7, *names)).chunk(2)
+        return low, clean
+
+    low, clean = drawn(pairs, 1, 3)
     assert low.shape == clean.shape == (9, 3, 48, 48) and 0.02 < (low - clean).abs().mean() < 0.3
-    pairs.draw(0, 48, 9, 0)
-    for again in (pairs.draw(1, 48, 9, 3), alone.draw(0, 48, 9, 3)):
+    for again in (drawn(pairs, 1, 3), drawn(alone, 0, 3)):
         assert torch.equal(again[0], low) and torch.equal(again[1], clean)
-    others = [pairs.draw(1, 48, 9, epoch) for epoch in range(4, 8)]
-    others.append(FootagePairs(clips, _noise, seed=8).draw(1, 48, 9, 3))
+    others = [drawn(pairs, 1, epoch) for epoch in range(4, 9)]
     assert all(not torch.equal(other[0] - other[1], low - clean) for other in others)
     assert sum(not torch.equal(other[1], clean) for other in others) >= 3
     # The clean clip does not depend on how many dice the degradation throws.
-    plain = FootagePairs(clips, lambda dice: lambda clip: clip, seed=7).draw(1, 48, 9, 3)
+    plain = drawn(FootagePairs(clips, lambda dice: lambda clip: clip), 1, 3)
     assert torch.equal(plain[0], plain[1]) and torch.equal(plain[1], clean)
     with pytest.raises(ValueError, match="keeps the size"):
-        FootagePairs(clips, lambda dice: lambda clip: clip[..., 1:]).draw(0, 48, 9, 0)
+        FootagePairs(clips, lambda dice: lambda clip: clip[..., 1:]).draw(0, 48, 9, generator(0))

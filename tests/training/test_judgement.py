@@ -61,12 +61,12 @@ def test_the_nearest_share_and_the_gain_are_those_of_the_pixels(examples: Path) 
 
 def test_a_fit_makes_films_rise_at_least_cost() -> None:
     dice = torch.Generator().manual_seed(0)
-    kind = torch.randint(0, 2, (8000,), generator=dice)
+    kind = torch.randint(0, 2, (6000,), generator=dice)
     # One kind is known for sure, with much at stake; the other is a guess.
-    nearest = 1.0 + torch.where(kind == 0, 0.005, 0.2) * torch.randn(8000, generator=dice)
+    nearest = 1.0 + torch.where(kind == 0, 0.005, 0.2) * torch.randn(6000, generator=dice)
     both = answers(kind, nearest.clamp_min(0.2), torch.where(kind == 0, 0.1, 0.002), 0.002)
-    run = TrustRun()
-    chosen = torch.arange(8000) < 6000
+    run = TrustRun(rounds=60)
+    chosen = torch.arange(6000) < 4500
     trust = fit_trust(both[chosen], run)
     for number, share in ((0, 1.0), (1, 0.7)):
         apart = both[~chosen & (kind == number)]
@@ -86,11 +86,11 @@ def test_trust_needs_photos_to_watch_and_photos_to_learn_from() -> None:
 
 def test_the_price_is_capped() -> None:
     dice = torch.Generator().manual_seed(0)
-    nearest = (1.0 + 0.2 * torch.randn(6000, generator=dice)).clamp_min(0.2)
-    both = answers(torch.zeros(6000, dtype=torch.long), nearest, torch.full((6000,), 0.1), 0.002)
+    nearest = (1.0 + 0.2 * torch.randn(2000, generator=dice)).clamp_min(0.2)
+    both = answers(torch.zeros(2000, dtype=torch.long), nearest, torch.full((2000,), 0.1), 0.002)
     shares = [
         followed(fit_trust(both, run), both, run)["share"]
-        for run in (TrustRun(most=1.0), TrustRun(most=300.0))
+        for run in (TrustRun(most=1.0, rounds=60), TrustRun(most=300.0, rounds=60))
     ]
     assert shares[0] > shares[1] + 0.1
 
@@ -138,7 +138,7 @@ def test_the_laplace_loss_is_least_at_the_mean_absolute_error() -> None:
 def test_doubt_learns_where_errors_are(examples: Path) -> None:
     photos = load_photos([examples])
     told_of: list[int] = []
-    run = DoubtRun(steps=200, crop=32, batch=4, lr=5e-3)
+    run = DoubtRun(steps=200, crop=24, batch=2, lr=5e-3)
     doubt = fit_doubt(network(), photos, run, report=lambda step, loss: told_of.append(step))
     assert told_of == [100, 200]
     clean = photos[0][None, :, :128, :128] / 255

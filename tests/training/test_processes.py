@@ -1,20 +1,28 @@
-"""A V-Bridge run over two processes, each with a copy of the model or with half of it, is the run of one."""
+"""A video model's run over two processes, each with a copy of the model or with half of it, is the run of one."""
 
 import importlib
 import multiprocessing
 import os
 import socket
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from tests.training.small_vbridge import RUN, TEXTS, WHOLE, learnt, rows, wan
+from tests.training.small_vivid import trainer
 
+from unfade.conditioning.control import Controlled
+from unfade.conditioning.control_file import load_control
 from unfade.training.run_state import read_state
 from unfade.training.sequences import PhotoSequences
 from unfade.training.vbridge import VBridgeRun, VBridgeTrainer
+from unfade.training.vivid import VividTrainer
+
+Make = Callable[[Path], VBridgeTrainer | VividTrainer]
 
 
 def _spread(self: object, model: torch.nn.Module, optimizer: torch.optim.AdamW) -> tuple[object, object]:
@@ -24,7 +32,7 @@ def _spread(self: object, model: torch.nn.Module, optimizer: torch.optim.AdamW) 
 
     names = [name for name, value in model.named_parameters() if value.requires_grad]
     mesh = init_device_mesh("cpu", (2,))
-    for block in model.blocks:  # type: ignore[union-attr]
+    for block in _blocks(model):
         fully_shard(block, mesh=mesh)
     fully_shard(model, mesh=mesh)
     parameters = dict(model.named_parameters())
@@ -32,7 +40,15 @@ def _spread(self: object, model: torch.nn.Module, optimizer: torch.optim.AdamW) 
     return model, SimpleNamespace(optimizer=optimizer)
 
 
-def _work(rank: int, port: int, run: VBridgeRun, spread: bool, *told: object) -> None:
+def _blocks(model: torch.nn.Module) -> list[torch.nn.Module]:
+    """Of a transformer, or of one with its control."""
+    if not isinstance(model, Controlled):
+        return list(model.blocks)  # type: ignore[arg-type]
+    parts = model.transformer.transformer_blocks, model.control.controlnet.transformer_blocks
+    return [block for part in (*parts, model.control.connectors) for block in part]
+
+
+def _work(rank: int, port: int, make: Make, spread: bool, folder: Path, until: int) -> None:
     """One of two processes; forked, so that it has everything imported and the tests' settings."""
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
@@ -46,11 +62,10 @@ def _work(rank: int, port: int, run: VBridgeRun, spread: bool, *told: object) ->
         Accelerator.prepare = _spread  # type: ignore[method-assign]
         # Nothing is done in place to what the model returns.
         warnings.filterwarnings("ignore", "FSDP2-wrapped module", UserWarning)
-    sequences, cache, folder, until = told
-    trainer = VBridgeTrainer(run, wan(), sequences, TEXTS, folder, cache=cache)  # type: ignore[arg-type]
+    trainer = make(folder)
     assert trainer.accelerator.num_processes == 2
     trainer.resume()
-    trainer.run(until)  # type: ignore[arg-type]
+    trainer.run(until)
     trainer.export()
     torch.distributed.destroy_process_group()
 
@@ -74,16 +89,45 @@ def test_two_processes_take_the_steps_of_one(
     run: VBridgeRun, spread: bool, sequences: PhotoSequences, cache: Path, tmp_path: Path
 ) -> None:
     """Each takes half of every batch; a resumed pair ends as one that never stopped."""
-    one = VBridgeTrainer(run, wan(), sequences, TEXTS, tmp_path / "one", cache=cache)
+
+    def make(folder: Path) -> VBridgeTrainer:
+        return VBridgeTrainer(run, wan(), sequences, TEXTS, folder, cache=cache)
+
+    one = make(tmp_path / "one")
     one.run()
-    _two(run, spread, sequences, cache, tmp_path / "two", 4)
-    _two(run, spread, sequences, cache, tmp_path / "broken", 1)
-    _two(run, spread, sequences, cache, tmp_path / "broken", 4)
-    states = {name: read_state(tmp_path / name / "checkpoint.pt") for name in ("one", "two", "broken")}
-    for name, value in states["two"]["weights"].items():
-        assert torch.equal(states["broken"]["weights"][name], value), name
-        torch.testing.assert_close(states["one"]["weights"][name], value, atol=1e-4, rtol=1e-3)
+    _two(make, spread, tmp_path / "two", 4)
+    _two(make, spread, tmp_path / "broken", 1)
+    _two(make, spread, tmp_path / "broken", 4)
+    states = _compared(tmp_path)
+    broken = read_state(tmp_path / "broken" / "checkpoint.pt")["weights"]
+    assert all(torch.equal(broken[name], value) for name, value in states["two"]["weights"].items())
     assert len(states["two"]["weights"]) == len(learnt(one))
-    for alone, shared in zip(rows(tmp_path / "one"), rows(tmp_path / "two"), strict=True):
+
+
+def test_control_spread_over_two_processes_takes_the_steps_of_one(tmp_path: Path) -> None:
+    """What is frozen is spread as well, and is no part of what is kept."""
+
+    def make(folder: Path) -> VividTrainer:
+        return trainer(folder, cache=tmp_path / "latents")
+
+    one = make(tmp_path / "one")
+    one.run(2)
+    _two(make, True, tmp_path / "two", 2)
+    states = _compared(tmp_path)
+    assert set(states["two"]["weights"]) == {
+        name for name, value in one.model.named_parameters() if value.requires_grad
+    }
+    written = tmp_path / "two" / "control"
+    for name, value in load_control(written, one.video.denoiser.model).state_dict().items():
+        assert torch.equal(value, states["two"]["weights"][f"control.{name}"])
+
+
+def _compared(folder: Path) -> dict[str, dict[str, Any]]:
+    """The states of "one" and "two", which learnt the same and said so."""
+    states = {name: read_state(folder / name / "checkpoint.pt") for name in ("one", "two")}
+    for name, value in states["two"]["weights"].items():
+        torch.testing.assert_close(states["one"]["weights"][name], value, atol=1e-4, rtol=1e-3)
+    for alone, shared in zip(rows(folder / "one"), rows(folder / "two"), strict=True):
         assert shared["loss"] == pytest.approx(alone["loss"], rel=1e-4)
         assert shared["norm"] == pytest.approx(alone["norm"], rel=1e-3)
+    return states

@@ -229,7 +229,7 @@ def test_a_checkpoint_of_another_system_is_refused(
         tmp_path,
         cache=cache,
     )
-    with pytest.raises(InputError, match="another model or adapter"):
+    with pytest.raises(InputError, match="another model, adapter or control"):
         other.resume()
 
 

@@ -3,10 +3,12 @@
 import json
 import random
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from torch.multiprocessing.spawn import start_processes
 
 from unfade.backbones.tiny import TinyConfig
 from unfade.backbones.tiny_weights import load_tiny
@@ -14,6 +16,7 @@ from unfade.core import InputError, UsageError
 from unfade.degrade import UNSEEN
 from unfade.recipes.run_tiny import run_tiny
 from unfade.recipes.tiny import RECIPES
+from unfade.training import team
 from unfade.training.optimizer import orthogonalised, split_parameters
 from unfade.training.photos import Photos, load_photos, pack
 from unfade.training.samples import SampleRule, draw_mixture, draw_sample
@@ -220,7 +223,11 @@ def test_every_recipe_is_a_whole_run(name: str) -> None:
     assert all(crop % 8 == 0 and batch % run.together == 0 for _, crop, batch in run.stages)
 
 
-def test_two_workers_share_a_batch_and_resume_exactly(examples: Path, tmp_path: Path) -> None:
+def test_two_workers_share_a_batch_and_resume_exactly(
+    examples: Path, tmp_path: Path, forkserver: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Six processes begin here; each would import for longer than it works.
+    monkeypatch.setattr(team, "spawn", partial(start_processes, start_method="forkserver"))
     whole = run_tiny([examples], tmp_path / "whole", recipe="smoke", workers=2)
     run_tiny([examples], tmp_path / "broken", recipe="smoke", workers=2, until=2)
     broken = run_tiny([examples], tmp_path / "broken", recipe="smoke", workers=2)

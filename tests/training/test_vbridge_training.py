@@ -169,7 +169,7 @@ def test_what_does_not_fit_is_refused(sequences: PhotoSequences, cache: Path, tm
         trainer(RUN, TEXTS[:1])
     first = trainer(RUN)
     first.run(until=1)
-    with pytest.raises(InputError, match="another model or adapter"):
+    with pytest.raises(InputError, match="another model, adapter or control"):
         trainer(replace(RUN, lora=LoraSettings(rank=2))).resume()
     first.checkpoint.write_bytes(b"nothing")
     with pytest.raises(InputError, match="damaged"):
@@ -198,7 +198,7 @@ def test_the_adapter_gone_on_from_decides_its_shape(
     assert second.plan.lora is not None and second.plan.lora.rank == 4
     told = load_adapter(wan().denoiser.model, second.export())
     assert told["rank"] == "4" and json.loads(told["notes.run"])["lora"]["rank"] == 4
-    with pytest.raises(InputError, match="another model or adapter"):
+    with pytest.raises(InputError, match="another model, adapter or control"):
         VBridgeTrainer(wider, wan(), sequences, TEXTS, tmp_path / "two", cache=cache).resume()
     # The same shape is the same, in whatever order its layers are told.
     alone = VBridgeTrainer(RUN, wan(), sequences, TEXTS, tmp_path / "two", cache=cache)

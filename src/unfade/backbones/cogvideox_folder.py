@@ -93,7 +93,7 @@ def save_cogvideox(model: CogVideoX, path: Path) -> None:
         {"transformer": model.denoiser.model, "vae": model.vae.model},
         {"_class_name": "CogVideoXDPMScheduler", **model.config.scheduler},
         {
-            "_class_name": "CogVideoXImageToVideoPipeline",
+            "_class_name": f"CogVideoX{'ImageToVideo' if model.config.sees_photo else ''}Pipeline",
             "scheduler": ["diffusers", "CogVideoXDPMScheduler"],
             "transformer": ["diffusers", TRANSFORMER],
             "vae": ["diffusers", "AutoencoderKLCogVideoX"],

@@ -6,15 +6,23 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor
 
+from unfade.backbones.cogvideox_strips import Strips
+
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl_cogvideox import AutoencoderKLCogVideoX
+    from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+
+
+# Side of strips for what diffusers' own layers can't take.
+_LARGE = 1024
 
 
 class CogVideoXVae:
     """diffusers' `AutoencoderKLCogVideoX` with scaled latents and pixels in [0, 1].
 
-    Its norms look at all pixels and frames of a chunk, so neither tiles nor other chunks give the same pixels: it
-    always works on the whole, in the chunks it was trained with.
+    Its norms look at all pixels and frames of a chunk, so neither diffusers' tiles nor other chunks give the same
+    pixels: it works on the whole, in the chunks it was trained with. Where memory is short it computes every layer in
+    strips (`cogvideox_strips`), which give the same pixels up to rounding.
 
     Attributes:
         model: in evaluation mode; fp32 unless speed matters more than fidelity.
@@ -22,7 +30,7 @@ class CogVideoXVae:
         image_scale: of the conditioning photo's latents.
         frames_encoded, frames_decoded: how many frames went through so far.
         before: called before each use; a memory plan brings the weights in with it.
-        tile: 0; there are no tiles.
+        tile: a strip has as many places as a square of this side; 0 for whole layers.
     """
 
     def __init__(self, model: "AutoencoderKLCogVideoX", latent_scale: float, image_scale: float) -> None:
@@ -70,30 +78,45 @@ class CogVideoXVae:
         from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 
         size = cast(int, self.model.num_sample_frames_batch_size)
-        cache: dict[str, Tensor] | None = None
+        encode = self.encoding()
         moments: list[Tensor] = []
         chunk: list[Tensor] = []
 
         def take() -> None:
-            nonlocal cache
-            self._arrive()
-            pixels = torch.stack(chunk, dim=1)[None].to(self.device, self.dtype) * 2 - 1
-            made, cache = self.model.encoder(pixels, conv_cache=cache)
-            moments.append(made.float().cpu())
-            self.frames_encoded += len(chunk)
+            moments.append(encode(torch.stack(chunk, dim=1)[None]).cpu())
             chunk.clear()
 
         for frame in frames:
             chunk.append(frame)
             # The first chunk has one frame more.
-            if len(chunk) == size + (cache is None):
+            if len(chunk) == size + (not moments):
                 take()
-        if cache is None and len(chunk) == 1:
+        if not moments and len(chunk) == 1:
             take()
         if chunk or not moments:
             raise ValueError(f"the number of frames must be a multiple of {size} and one")
         posterior = DiagonalGaussianDistribution(torch.cat(moments, dim=2))
         return (posterior.mode() if dice is None else posterior.sample(dice)) * self.latent_scale
+
+    def encoding(self) -> Callable[[Tensor], Tensor]:
+        """What gives the moments `[B, 2 z, k, h, w]`, float32, of a clip's chunks `[B, 3, t, H, W]` one by one."""
+        strips: Strips | None = None
+        cache: dict[str, Tensor] | None = None
+
+        @torch.inference_mode()
+        def encode(chunk: Tensor) -> Tensor:
+            nonlocal cache, strips
+            self._arrive()
+            if cache is None and strips is None:
+                strips = self._strips(chunk.shape[0] * chunk.shape[3] * chunk.shape[4])
+            pixels = chunk.to(self.device, self.dtype) * 2 - 1
+            self.frames_encoded += chunk.shape[0] * chunk.shape[2]
+            if strips is not None:
+                return strips.encode(self.model.encoder, pixels).float()
+            made, cache = self.model.encoder(pixels, conv_cache=cache)
+            return made.float()
+
+        return encode
 
     def encode_image(self, image: Tensor, dice: torch.Generator | None = None) -> Tensor:
         """A photo's latents, encoded by itself and scaled as the transformer knows what it is conditioned on.
@@ -109,11 +132,25 @@ class CogVideoXVae:
 
     @torch.inference_mode()
     def _latents(self, clip: Tensor, dice: torch.Generator | None) -> Tensor:
-        self._arrive()
-        pixels = clip.to(self.device, self.dtype) * 2 - 1
-        self.frames_encoded += clip.shape[0] * clip.shape[2]
-        posterior = self.model.encode(pixels, return_dict=False)[0]
+        if self._strips(clip.shape[0] * clip.shape[3] * clip.shape[4]):
+            posterior = self._in_strips(clip)
+        else:
+            self._arrive()
+            pixels = clip.to(self.device, self.dtype) * 2 - 1
+            self.frames_encoded += clip.shape[0] * clip.shape[2]
+            posterior = self.model.encode(pixels, return_dict=False)[0]
         return (posterior.mode() if dice is None else posterior.sample(dice)).float()
+
+    def _in_strips(self, clip: Tensor) -> "DiagonalGaussianDistribution":
+        from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+
+        size = cast(int, self.model.num_sample_frames_batch_size)
+        first = min(size + 1, clip.shape[2])
+        if (clip.shape[2] - 1) % size:
+            raise ValueError(f"the number of frames must be a multiple of {size} and one")
+        chunks = clip.split([first, *[size] * ((clip.shape[2] - first) // size)], dim=2)
+        encode = self.encoding()
+        return DiagonalGaussianDistribution(torch.cat([encode(chunk) for chunk in chunks], dim=2))
 
     def decode(self, latents: Tensor) -> Iterator[Tensor]:
         """Frames of a clip's scaled latents, without those in front, chunk by chunk as the model was trained.
@@ -133,23 +170,43 @@ class CogVideoXVae:
         count, size = latents.shape[2], cast(int, self.model.num_latent_frames_batch_size)
         if count % 2 == 0:
             raise ValueError(f"an odd number of latents can be decoded, not {count}")
+        places = latents.shape[0] * latents.shape[3] * latents.shape[4]
+        strips = self._strips(places * 4 ** (len(self.model.config["block_out_channels"]) - 1))
         cache: dict[str, Tensor] | None = None
         start = 0
         stop = min(count, size + 1)
         while start < count:
             # Nothing of a chunk is bound to a name here, so that it goes when the caller lets it go.
             caches: list[dict[str, Tensor] | None] = [cache]
-            yield self._chunk(latents[:, :, start:stop], caches)
+            yield self._chunk(latents[:, :, start:stop], caches, strips)
             cache = caches[0]
             start, stop = stop, stop + size
 
     @torch.inference_mode()
-    def _chunk(self, latents: Tensor, caches: list[dict[str, Tensor] | None]) -> Tensor:
+    def _chunk(
+        self, latents: Tensor, caches: list[dict[str, Tensor] | None], strips: Strips | None
+    ) -> Tensor:
         self._arrive()
         z = (latents.to(self.device).float() / self.latent_scale).to(self.dtype)
-        chunk, caches[0] = self.model.decoder(z, conv_cache=caches[0])
+        if strips is not None:
+            chunk = strips.decode(self.model.decoder, z)
+        else:
+            chunk, caches[0] = self.model.decoder(z, conv_cache=caches[0])
         self.frames_decoded += chunk.shape[0] * chunk.shape[2]
         return (chunk.float() * 0.5 + 0.5).clamp(0, 1)
+
+    def _strips(self, pixels: int) -> Strips | None:
+        """What works on frames of so many pixels in all; None for diffusers' own layers.
+
+        Those cut what goes into a convolution along time, by its bytes in 16 bits, and fail where a piece has fewer
+        frames than the kernel: from 1.7 megapixels on, with the published channels.
+        """
+        if self.tile:
+            return Strips(self.tile)
+        frames = cast(int, self.model.num_sample_frames_batch_size) + 2
+        channels = max(self.model.config["block_out_channels"][:2])
+        pieces = int(channels * frames * pixels * 2 / 2**30 / 2) + 1
+        return Strips(_LARGE) if -(-frames // pieces) < 3 else None
 
     def _arrive(self) -> None:
         if self.before:

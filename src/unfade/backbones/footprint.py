@@ -1,6 +1,7 @@
 """What a video model needs for one clip on one canvas: the figures that memory plans and predictions are made from."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from torch import nn
 
@@ -16,6 +17,7 @@ FP8_SKIPPED = (
     "norm",
     "^proj_out$",
     "lora",
+    "control_feat_proj",
 )
 
 
@@ -27,12 +29,14 @@ class Footprint:
         transformer, vae: weights in their precisions.
         block, around: of the transformer's weights, one block and everything outside the blocks.
         fp8: the transformer's weights with its blocks' matrices in 8 bits.
-        encode, denoise, decode: the most that is alive besides weights while one frame is encoded, while the
-            transformer is evaluated once, while the clip is decoded chunk by chunk.
+        encode, denoise, decode: the most that is alive besides weights while one frame (or, of a model that sees the
+            whole clip, its chunks) is encoded, while the transformer is evaluated once, while the clip is decoded chunk
+            by chunk.
         decode_tiled: the same for decoding in tiles, by their side in pixels.
         remembered: keys and values of the prompts, held while sampling.
         encode_flops, forward_flops, decode_flops: of one frame, one evaluation, the clip.
         tile_flops: of decoding in tiles, by their side.
+        encode_tiled: as `encode`, where that is tiled as well.
     """
 
     transformer: int
@@ -49,6 +53,7 @@ class Footprint:
     forward_flops: float
     decode_flops: float
     tile_flops: dict[int, float]
+    encode_tiled: Mapping[int, int] = field(default_factory=dict[int, int])
 
 
 def bytes_of(module: nn.Module) -> int:

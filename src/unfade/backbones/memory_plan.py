@@ -21,7 +21,8 @@ class MemoryPlan:
         weights: "resident" keeps everything on the device; with "offload" transformer and VAE take turns; with
             "group" they take turns and of the transformer's blocks only the current and the next are there; with
             "fp8" they take turns and the blocks' matrices are stored in 8 bits (which changes results).
-        tile: side of the tiles the VAE decodes in, in pixels; 0 for none.
+        tile: side of the tiles the VAE works in, in pixels (of squares as large as CogVideoX's strips);
+            0 for none.
         encode, denoise, decode: predicted bytes on the device in each phase.
         free: bytes there were to choose by.
         why: the choice in a few words.
@@ -135,7 +136,7 @@ def _needs(footprint: Footprint, weights: Weights, tile: int, extra: int) -> tup
     both = weights == "resident"
     decode = footprint.decode_tiled[tile] if tile else footprint.decode
     return (
-        footprint.vae + footprint.encode + (own if both else 0),
+        footprint.vae + footprint.encode_tiled.get(tile, footprint.encode) + (own if both else 0),
         own + footprint.denoise + footprint.remembered + (footprint.vae if both else 0),
         footprint.vae + decode + (own if both else 0),
     )

@@ -1,21 +1,68 @@
 """Carries out a memory plan on a loaded model: what stays on the device, what waits on the host."""
 
 import gc
-from dataclasses import dataclass
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from torch import nn
 
+from unfade.backbones.block_stream import BlockStream
 from unfade.backbones.footprint import FP8_SKIPPED
 from unfade.backbones.memory_plan import MemoryPlan
-from unfade.backbones.video import VideoModel
 
 _HOOKS = ("layer_execution_tracker", "lazy_prefetch_group_offloading", "group_offloading")
 _HOST = torch.device("cpu")
 
 
-def apply_memory_plan(video: VideoModel, plan: MemoryPlan, device: torch.device) -> None:
+class Denoising(Protocol):
+    """What denoises: a module behind a call that first calls `before`."""
+
+    before: Callable[[], None] | None
+
+    @property
+    def model(self) -> Any: ...
+
+
+class Coding(Protocol):
+    """What encodes and decodes, whole or in tiles."""
+
+    before: Callable[[], None] | None
+    tile: int
+
+    @property
+    def model(self) -> Any: ...
+
+
+class Placed(Protocol):
+    """A model of two parts that can take turns on a device."""
+
+    @property
+    def denoiser(self) -> Denoising: ...
+
+    @property
+    def vae(self) -> Coding: ...
+
+    def to(self, device: torch.device) -> object: ...
+
+
+@runtime_checkable
+class InBlocks(Protocol):
+    """A model whose blocks lie in several modules, so that it has to say which are streamed."""
+
+    @property
+    def streamed(self) -> Sequence[nn.Module]:
+        """In the order in which one evaluation takes them."""
+        ...
+
+    @property
+    def stored_in_8_bits(self) -> Sequence[nn.Module]:
+        """The modules whose blocks' matrices may be stored so."""
+        ...
+
+
+def apply_memory_plan(video: Placed, plan: MemoryPlan, device: torch.device) -> None:
     """Puts a model where a plan wants it, whatever plan it followed before.
 
     Adapters are to be attached before, since weights that come later don't follow the plan.
@@ -39,16 +86,21 @@ def apply_memory_plan(video: VideoModel, plan: MemoryPlan, device: torch.device)
         return
     video.to(_HOST)
     if plan.weights == "fp8" and not stored_in_fp8(video):
-        _store_in_fp8(transformer)
-    turns = _Turns(device, [transformer, video.vae.model])  # type: ignore[list-item]
-    if plan.weights == "group":
+        for part in video.stored_in_8_bits if isinstance(video, InBlocks) else [transformer]:
+            _store_in_fp8(part)
+    turns = _Turns(device, [transformer, video.vae.model])
+    stream: BlockStream | None = None
+    if plan.weights == "group" and isinstance(video, InBlocks):
+        stream = BlockStream(video.streamed, device)
+        turns = _Turns(device, [transformer, video.vae.model], list(video.streamed))
+    elif plan.weights == "group":
         _group(transformer, device)
-        turns = _Turns(device, [video.vae.model])  # type: ignore[list-item]
-    video.denoiser.before = _Turn(turns, transformer)
-    video.vae.before = _Turn(turns, video.vae.model)  # type: ignore[arg-type]
+        turns = _Turns(device, [video.vae.model])
+    video.denoiser.before = _Turn(turns, transformer, stream)
+    video.vae.before = _Turn(turns, video.vae.model)
 
 
-def retreat(video: VideoModel) -> None:
+def retreat(video: Placed) -> None:
     """Takes a model back to the host, drops what an interrupted pass left, and gives PyTorch's unused memory back."""
     _unhook(video)
     # CogVideoX's VAE remembers nothing between chunks.
@@ -60,17 +112,23 @@ def retreat(video: VideoModel) -> None:
         torch.cuda.empty_cache()
 
 
-def stored_in_fp8(video: VideoModel) -> bool:
+def stored_in_fp8(video: Placed) -> bool:
     """Whether some of the transformer's weights are in 8 bits."""
     return any(one.dtype == torch.float8_e4m3fn for one in video.denoiser.model.parameters())
 
 
 class _Turns:
-    """Modules of which one at a time is on the device. Their weights don't change, so the host keeps the originals."""
+    """Modules of which one at a time is on the device. Their weights don't change, so the host keeps the originals.
 
-    def __init__(self, device: torch.device, modules: list[nn.Module]) -> None:
+    Parts of them that come by themselves are left out.
+    """
+
+    def __init__(
+        self, device: torch.device, modules: list[nn.Module], left_out: Sequence[nn.Module] = ()
+    ) -> None:
         self.device = device
         self.modules = modules
+        self._left_out = {part for one in left_out for part in one.modules()}
         self._there: nn.Module | None = None
         self._originals: list[tuple[dict[str, Any], str, torch.Tensor]] = []
 
@@ -93,6 +151,8 @@ class _Turns:
     def _bring(self, module: nn.Module) -> None:
         with torch.inference_mode(False), torch.no_grad():
             for part in module.modules():
+                if part in self._left_out:
+                    continue
                 for held in cast(list[dict[str, Any]], [part._parameters, part._buffers]):
                     for name, tensor in held.items():
                         if tensor is None:
@@ -104,10 +164,17 @@ class _Turns:
 
 @dataclass(frozen=True, slots=True)
 class _Turn:
-    """What a part calls before it works."""
+    """What a part calls before it works.
+
+    Attributes:
+        turns: of the parts.
+        module: of the part.
+        stream: of its blocks, to be closed with the plan.
+    """
 
     turns: _Turns
     module: nn.Module
+    stream: BlockStream | None = field(default=None)
 
     def __call__(self) -> None:
         self.turns.take(self.module)
@@ -132,19 +199,22 @@ def _store_in_fp8(transformer: Any) -> None:
     apply_layerwise_casting(
         transformer,
         storage_dtype=torch.float8_e4m3fn,
-        compute_dtype=transformer.dtype,
+        # diffusers' models say it; some keep a few parameters in more.
+        compute_dtype=getattr(transformer, "dtype", None) or next(transformer.parameters()).dtype,
         skip_modules_pattern=FP8_SKIPPED,
     )
 
 
-def _unhook(video: VideoModel) -> None:
+def _unhook(video: Placed) -> None:
     """Lets go of what moves weights, wherever they are."""
     from diffusers.hooks.hooks import HookRegistry
 
     for part in (video.denoiser, video.vae):
         if isinstance(part.before, _Turn):
             part.before.turns.leave()
+            if part.before.stream is not None:
+                part.before.stream.close()
         part.before = None
-    registry = HookRegistry.check_if_exists_or_initialize(video.denoiser.model)  # type: ignore[arg-type]
+    registry = HookRegistry.check_if_exists_or_initialize(video.denoiser.model)
     for name in _HOOKS:
         registry.remove_hook(name, recurse=True)

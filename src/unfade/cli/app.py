@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from unfade.cli.degrade import degrade
+from unfade.cli.distill import app as distill
 from unfade.cli.evaluate import evaluate
 from unfade.cli.models import app as models
 from unfade.cli.prompt import prompt
@@ -66,3 +67,4 @@ app.command()(evaluate)
 app.command()(prompt)
 app.add_typer(models, name="models")
 app.add_typer(train, name="train")
+app.add_typer(distill, name="distill")

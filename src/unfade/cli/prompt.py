@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
+    from unfade.core.contracts import Device
     from unfade.prompts.footage import FootageCaptioner
     from unfade.prompts.scene import Captioner
 
@@ -40,6 +41,10 @@ def prompt(
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Let CogVLM2-caption's folder run the code in it.")
     ] = False,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda", "mps"],
+        typer.Option("--device", help="Where a captioner that is a model computes."),
+    ] = "auto",
     captions: Annotated[
         Path | None,
         typer.Option(
@@ -66,7 +71,7 @@ def prompt(
             raise UsageError("vivid-vr has neither tasks nor fixed prompts; leave out --task and --kind")
         # Your own prompt needs no captioner.
         looks = footage_captioner_of(
-            "rules" if own and own.strip() else captioner, captions, trust_remote_code
+            "rules" if own and own.strip() else captioner, captions, trust_remote_code, device
         )
         return _tell_footage(photo, own, looks, format, max_megapixels)
     picture = read_image(photo, max_megapixels=max_megapixels).frames[0]
@@ -77,7 +82,7 @@ def prompt(
         chosen = (
             plain_prompt(wanted)
             if kind == "uniform"
-            else scene_prompt(picture, wanted, captioner_of(captioner, captions))
+            else scene_prompt(picture, wanted, captioner_of(captioner, captions, device))
         )
     if format == "json":
         row = {
@@ -124,31 +129,33 @@ def _tell_footage(
 
 
 def footage_captioner_of(
-    name: str, captions: Path | None, trust_remote_code: bool = False
+    name: str, captions: Path | None, trust_remote_code: bool = False, device: "Device" = "auto"
 ) -> "FootageCaptioner":
     """What looks at footage: as `captioner_of`."""
-    import torch
-
     from unfade.backbones.video_captioner import KeptDescriptions, open_video_captioner
     from unfade.prompts.captions import default_captions
     from unfade.prompts.footage import FootageRules
+    from unfade.restore.device import choose_device
 
     if name == FootageRules.name:
         return FootageRules()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = open_video_captioner(name, device, trust_remote_code=trust_remote_code)
+    model = open_video_captioner(name, choose_device(device), trust_remote_code=trust_remote_code)
     return KeptDescriptions(model, captions or default_captions())
 
 
-def captioner_of(name: str, captions: Path | None) -> "Captioner":
-    """What looks at photos: the rules, or a model whose captions are kept in a folder (by default the user's cache)."""
-    import torch
+def captioner_of(name: str, captions: Path | None, device: "Device" = "auto") -> "Captioner":
+    """What looks at photos: the rules, or a model whose captions are kept in a folder (by default the user's cache).
 
+    Raises:
+        ModelError: the captioner is unknown or not on this machine.
+        UsageError: the device is not there.
+    """
     from unfade.backbones.captioner import open_captioner
     from unfade.prompts.captions import KeptCaptions, default_captions
     from unfade.prompts.measured import MeasuredCaptioner
+    from unfade.restore.device import choose_device
 
     if name == MeasuredCaptioner.name:
         return MeasuredCaptioner()
-    model = open_captioner(name, "cuda" if torch.cuda.is_available() else "cpu")
+    model = open_captioner(name, choose_device(device))
     return KeptCaptions(model, captions or default_captions())

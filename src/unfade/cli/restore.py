@@ -44,7 +44,7 @@ def restore(
         int,
         typer.Option(
             "--frames",
-            help="Length of the film, the sheet, the frames; of a clip, the sheet.",
+            help="Length of the film, the sheet, the frames; of a clip, the sheet, and the states in Vivid-VR's film.",
             min=2,
             max=1000,
         ),
@@ -63,7 +63,8 @@ def restore(
         bool,
         typer.Option(
             "--film",
-            help="Also write {output stem}.mp4; of a clip {output stem}_film.mp4, the restoration sweeping through.",
+            help="Also write {output stem}.mp4; of a clip {output stem}_film.mp4, the restoration sweeping through, "
+            "by Vivid-VR its steps one after another.",
         ),
     ] = False,
     sheet: Annotated[
@@ -214,6 +215,17 @@ def restore(
             rich_help_panel=_FOOTAGE,
         ),
     ] = None,
+    stop_at: Annotated[
+        int | None,
+        typer.Option(
+            "--stop-at",
+            metavar="STEP",
+            help="Go no step further: the result is the clip predicted there. 0 takes what an interrupted run has "
+            "done. Without this and with --overwrite it goes on.",
+            min=0,
+            rich_help_panel=_FOOTAGE,
+        ),
+    ] = None,
     preview: Annotated[
         str | None,
         typer.Option(
@@ -296,6 +308,8 @@ def restore(
         inputs, output, format=output_format, film=film, sheet=sheet, frames=save_frames,
         confidence=confidence, recursive=recursive,
     )  # fmt: skip
+    if dry_run and stop_at == 0:
+        raise UsageError("--stop-at 0 takes what is done already; leave --dry-run out")
     if short_side is not None and scale > 1:
         raise UsageError("--short-side and --scale both say how large the result is; choose one")
     jobs, span = planned.jobs, None
@@ -321,7 +335,9 @@ def restore(
     settings |= {"bit_depth": bit_depth, "quality": quality, "strip_metadata": strip_metadata}
     # The film has frames of its own.
     settings |= {"clip_frames" if name == "frames" else name: value for name, value in chosen.items()}
-    reports = _run(jobs, model, chosen, prompt, plan, filing, dry_run, format, settings, span)
+    if stop_at is not None:
+        settings["stop_at"] = stop_at
+    reports = _run(jobs, model, chosen, prompt, plan, filing, dry_run, format, settings, span, stop_at)
     _finish(reports, planned.ignored)
 
 
@@ -336,6 +352,7 @@ def _run(
     format: Format,
     settings: dict[str, Any],
     span: "Span | None" = None,
+    stop_at: int | None = None,
 ) -> list["JobReport"]:
     """Tells and collects a report for every job, those first that fail before any work."""
     from unfade.cli.preview import excerpted
@@ -347,11 +364,17 @@ def _run(
         tell(report, format, settings, None)
     if not ready:
         return reports
+    from unfade.core import UsageError
     from unfade.core.memory import reuse_large_blocks
     from unfade.restore.load import load
+    from unfade.restore.vivid_restorer import VividRestorer
 
     reuse_large_blocks()
     restorer = load(model, **chosen)
+    if stop_at is not None:
+        if not isinstance(restorer, VividRestorer):
+            raise UsageError(f"{restorer.name} has no use for --stop-at, which is of Vivid-VR; leave it out")
+        restorer.stop_at = stop_at
     if dry_run:
         return reports + rehearse(ready, restorer, prompt, plan, filing, format, settings)
     sizes = {job: in_all(info) for job, info in ready}
@@ -410,13 +433,20 @@ def _finish(reports: Sequence["JobReport"], ignored: int) -> None:
     understood = {report.provenance.get("understood", "yes") for report in reports}
     for sentence in sorted(understood - {"yes"}):
         typer.echo(f"note: {sentence}", err=True)
+    for report in reports:
+        if report.job.footage and (stopped := report.provenance.get("stopped")):
+            typer.echo(
+                f"note: {report.job.output} shows what was predicted {stopped}; the same command with --overwrite and "
+                "without --stop-at goes on from there",
+                err=True,
+            )
     failures = [(report.error_message, report.error) for report in reports if report.error is not None]
     if len(reports) == 1:
         for _, failure in failures:
             raise failure
         if not ignored:
             return
-    done = sum(report.status in ("done", "planned") for report in reports)
+    done = sum(report.status in ("done", "planned") and report.error is None for report in reports)
     close(failures, done, sum(report.status == "skipped" for report in reports), ignored)
 
 

@@ -1,10 +1,10 @@
-"""`unfade train`: the embedded model and Progressive from folders of photos, V-Bridge from folders of pairs."""
+"""`unfade train`: the embedded model and Progressive from photos, V-Bridge from pairs, Vivid-VR from footage."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -213,6 +213,87 @@ def train_progressive(
             checkpoint_every=checkpoint_every, validate_every=validate_every, precision=precision,
         )  # fmt: skip
     typer.echo(f"weights: {written}")
+
+
+@app.command("vivid-vr")
+def train_vivid(
+    videos: Annotated[
+        list[Path], typer.Option(help="Folders of videos (repeatable), or one manifest of curated footage.")
+    ],
+    model: Annotated[str, typer.Option(help="CogVideoX1.5-5B: a folder, or a name that was downloaded.")],
+    runs: Annotated[Path, typer.Option(help="Where checkpoint, log, pictures and the control go.")] = Path(
+        "runs/vivid-vr"
+    ),
+    recipe: Annotated[str, typer.Option(help="paper or smoke: see unfade/recipes/vivid.py.")] = "paper",
+    concepts: Annotated[
+        Path | None, typer.Option(help="What unfade distill concepts made, to be mixed in.")
+    ] = None,
+    ratio: Annotated[float, typer.Option(help="Distilled clips for each real one.", min=0)] = 0.2,
+    captioner: Annotated[str, typer.Option(help="rules, or a model as unfade prompt takes it.")] = "rules",
+    least_side: Annotated[int, typer.Option(help="Pixels of a frame's shorter side.", min=1)] = 1024,
+    least_fps: Annotated[float, typer.Option(help="Frames a second.", min=0)] = 24.0,
+    least_seconds: Annotated[float, typer.Option(help="Of a shot.", min=0)] = 2.0,
+    least_quality: Annotated[
+        float | None, typer.Option(help="What --judge must say at least (at most where less is better).")
+    ] = None,
+    judge: Annotated[
+        str | None, typer.Option(help="No-reference metric of clips: niqe, musiq or clip-iqa.")
+    ] = None,
+    connectors: Annotated[
+        Literal["dual", "attention", "mlp", "sft"] | None,
+        typer.Option(help="Other than the recipe's, for ablations."),
+    ] = None,
+    projector: Annotated[
+        bool, typer.Option("--projector/--no-projector", help="The feature projector, for ablations.")
+    ] = True,
+    held_out: Annotated[int, typer.Option(help="Videos kept for validation.", min=0)] = 2,
+    start: Annotated[Path | None, typer.Option(help="A control folder to go on from.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Of the whole run.", min=1)] = None,
+    crop: Annotated[str | None, typer.Option(metavar="PX|HxW", help="Of the frames.")] = None,
+    frames: Annotated[int | None, typer.Option(help="Of the longest clip: 17, 25, 33, ...")] = None,
+    least_frames: Annotated[int | None, typer.Option(help="Of the shortest.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Samples of a step, all processes together.")] = None,
+    accumulation: Annotated[
+        int | None, typer.Option(help="Micro-batches of each process; by default of one sample each.")
+    ] = None,
+    crops: Annotated[
+        int | None,
+        typer.Option(help="Kept latents for each clip; 0 draws crop and degradation anew.", min=0),
+    ] = None,
+    text_dropout: Annotated[float | None, typer.Option(help="Share trained without the caption.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of everything random.")] = None,
+    checkpoint_every: Annotated[int | None, typer.Option(help="Steps.")] = None,
+    validate_every: Annotated[int | None, typer.Option(help="Steps.")] = None,
+    precision: Annotated[str | None, typer.Option(help="bf16 (autocast) or fp32.")] = None,
+    tracker: Annotated[str, typer.Option(help="none, tensorboard, trackio or wandb.")] = "none",
+    until: Annotated[
+        int | None, typer.Option(help="Stop after this step; a later start goes on.", min=1)
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Train Vivid-VR's control; started again with the same --runs it goes on exactly where it stopped."""
+    _check_installed("Vivid-VR")
+    from unfade.cli.prompt import footage_captioner_of
+    from unfade.recipes.run_vivid import run_vivid
+    from unfade.training.curation import CurationRules
+    from unfade.training.video_run import parse_stages
+
+    rules = CurationRules(
+        least_side=least_side, least_fps=least_fps, least_seconds=least_seconds,
+        most_seconds=max(10.0, 2 * least_seconds), least_quality=least_quality,
+    )  # fmt: skip
+    with _saying_where(runs):
+        written = run_vivid(
+            videos, model, runs, recipe=recipe, rules=rules, judge=judge,
+            captioner=footage_captioner_of(captioner, None), concepts=concepts, ratio=ratio,
+            connectors=connectors, projector=projector, held_out=held_out, start=start, tracker=tracker,
+            until=until, device=device, say=typer.echo, report=_report_video, iterations=steps,
+            stages=parse_stages(f"1x{crop}") if crop else None, frames=frames, least_frames=least_frames, lr=lr,
+            batch=batch, accumulation=accumulation, crops=crops, text_dropout=text_dropout, seed=seed,
+            checkpoint_every=checkpoint_every, validate_every=validate_every, precision=precision,
+        )  # fmt: skip
+    typer.echo(f"control: {written}")
 
 
 def _check_installed(what: str) -> None:

@@ -30,6 +30,9 @@ _SMALLEST: dict[VideoCodec, int] = {"h264": 16, "h265": 80, "mpeg4": 16}
 # What they look ahead for to see which blocks later frames refer to. Where rows are short, the vector code reads and
 # writes beyond them: x264 then gives another stream in every run, and x265 now and then ends the process.
 _NO_TREE: dict[VideoCodec, str] = {"h264": "mbtree=0", "h265": "cutree=0"}
+# Of chroma. The same on both sides it only decides between which pixels colours are averaged, and here a picture's
+# mirror image is treated like the picture.
+_SITING = "center"
 
 
 def compressed(
@@ -127,7 +130,7 @@ def _encoded(
 
     from unfade.media.yuv import ColourTags, rgb_to_picture
 
-    tags = ColourTags()
+    tags = ColourTags(siting=_SITING)
     encoder = av.CodecContext.create(_ENCODERS[codec], "w")
     assert isinstance(encoder, av.VideoCodecContext), "it was asked for by the name of a video codec"
     encoder.width, encoder.height, encoder.pix_fmt = frames.shape[3], frames.shape[2], "yuv420p"
@@ -158,10 +161,7 @@ def _decoded(packets: "list[av.Packet[av.VideoStream]]", codec: VideoCodec) -> I
     decoder.thread_count = 1
     for packet in (*packets, None):
         for picture in decoder.decode(packet):
-            # A decoder says that chroma lies to the left of where the conversion from RGB puts it; a copy says nothing,
-            # and colours stay in their place.
-            plain = av.VideoFrame.from_ndarray(picture.to_ndarray(), "yuv420p")
-            yield torch.from_numpy(picture_to_rgb(plain, ColourTags())).permute(2, 0, 1)
+            yield torch.from_numpy(picture_to_rgb(picture, ColourTags(siting=_SITING))).permute(2, 0, 1)
 
 
 @contextmanager

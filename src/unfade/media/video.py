@@ -149,7 +149,7 @@ def probe_video(path: Path) -> VideoInfo:
             codec=stream.codec_context.name,
             pix_fmt=frame.format.name,
             bit_depth=bits_of(frame) if not is_rgb(frame) else max(8, bits_of(frame)),
-            tags=tags_of(frame),
+            tags=tags_of(frame, stream.codec_context.name),
             pixel_aspect=1 / aspect if orientation >= 5 else aspect,
         )
 
@@ -225,8 +225,7 @@ def upright(picture: av.VideoFrame, index: int, end: int | None, info: VideoInfo
             f"{info.path} changes its size from {info.width} x {info.height} to {size[0]} x {size[1]} "
             f"at frame {index}; split it there"
         )
-    tags = ColourTags(info.tags.matrix, info.tags.full_range)
-    stored = picture_to_rgb(picture, tags)
+    stored = picture_to_rgb(picture, info.tags)
     image = torch.empty(3, info.height, info.width)
     for channel, plane in enumerate(image.numpy()):
         as_stored(plane, orientation)[:] = stored[:, :, channel]

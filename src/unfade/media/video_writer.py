@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
@@ -41,7 +42,8 @@ class VideoWriter:
     manager.
 
     The picture is H.264 with the source's chroma sampling, at 8 or 10 bits, with its matrix, range and pixel
-    aspect; frames with an odd side are stored as 4:4:4, the only sampling that keeps them whole. Rotation is
+    aspect; frames with an odd side are stored as 4:4:4, the only sampling that keeps them whole. Chroma is sited left,
+    as decoders of H.264 assume, wherever the source had it. Rotation is
     already in the pixels and not written again. Sound and subtitle packets are copied byte for byte. The file
     appears only when the block ends without an exception.
 
@@ -81,6 +83,7 @@ class VideoWriter:
         # With its macroblock tree x264 gives another stream in every run at some sizes: its vector code reads beyond
         # short rows.
         self._options = {"crf": str(crf), "preset": preset, "x264-params": "mbtree=0"}
+        self._colours = _written_tags(self.info)
         self._tags = container_tags(notes or {})
         self._subtitles = subtitles
         self._overwrite = overwrite
@@ -124,7 +127,7 @@ class VideoWriter:
             self._video = self._declare(*size)
         if size != self._size:
             raise ValueError(f"frames of one video have one size, not {self._size} and {size}")
-        picture = rgb_to_picture(image, str(self._video.codec_context.pix_fmt), self.info.tags)
+        picture = rgb_to_picture(image, str(self._video.codec_context.pix_fmt), self._colours)
         picture.pts, picture.time_base = pts, self.info.time_base
         if duration:
             self._durations[pts] = duration
@@ -243,7 +246,7 @@ def _declare(
     context.width, context.height = size
     context.pix_fmt = _pixel_format(info, *size)
     context.time_base = stream.time_base = info.time_base
-    tag_stream(stream, info.tags)
+    tag_stream(stream, _written_tags(info))
     if info.pixel_aspect != 1:
         context.sample_aspect_ratio = info.pixel_aspect
     stream.metadata.update(_kept_tags(main_stream(info.path, source)))
@@ -294,6 +297,11 @@ def tag_stream(stream: av.VideoStream, tags: ColourTags) -> None:
     context = stream.codec_context
     context.colorspace, context.color_range = tags.matrix, 2 if tags.full_range else 1
     context.color_primaries, context.color_trc = tags.primaries, tags.transfer
+    context.options = context.options | {"chroma_sample_location": tags.siting}
+
+
+def _written_tags(info: VideoInfo) -> ColourTags:
+    return replace(info.tags, siting="left")
 
 
 def _kept_tags(stream: Stream) -> dict[str, str]:

@@ -1,13 +1,15 @@
 """What every training of a video model begins with: a device, processes, and the run as it was asked for."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
-from unfade.core import UsageError
+from unfade.backbones.cogvideox_config import CogVideoXConfig
+from unfade.backbones.prompt_embeddings import PromptEmbeddings
+from unfade.core import ModelError, UsageError
 from unfade.training.video_run import VideoRun
 
 if TYPE_CHECKING:
@@ -50,3 +52,23 @@ def changed(run: Run, changes: Mapping[str, Any], processes: int) -> Run:
         return replace(run, **told)
     except ValueError as error:
         raise UsageError(str(error)) from error
+
+
+def on_host(
+    embeddings: PromptEmbeddings, config: CogVideoXConfig
+) -> Callable[[Sequence[str]], list[torch.Tensor]]:
+    """Prompts' embeddings `[1, L, D]` on the host, from disk.
+
+    Raises:
+        ModelError: they are not as wide as the transformer wants them.
+    """
+
+    def embed(prompts: Sequence[str]) -> list[torch.Tensor]:
+        return embeddings(prompts, torch.device("cpu"))
+
+    width = embed([""])[0].shape[2]
+    if width != config.transformer["text_embed_dim"]:
+        raise ModelError(
+            f"{embeddings.folder} has a text encoder of another model than its transformer; get it again"
+        )
+    return embed

@@ -9,12 +9,10 @@ from typing import Any
 
 import torch
 
-from unfade.backbones.cogvideox_config import CogVideoXConfig
 from unfade.backbones.cogvideox_folder import load_cogvideox, open_cogvideox
-from unfade.backbones.prompt_embeddings import PromptEmbeddings
 from unfade.backbones.video import embeddings_of
 from unfade.conditioning.lora import Role
-from unfade.core import ModelError, UsageError, subseed
+from unfade.core import UsageError, subseed
 from unfade.degrade.framing import sides_of
 from unfade.evaluation.metrics.fidelity import ssim
 from unfade.media.atomic import atomic_output
@@ -23,7 +21,7 @@ from unfade.prompts.captions import KeptCaptions
 from unfade.prompts.measured import MeasuredCaptioner
 from unfade.prompts.progressive import TASKS, Task
 from unfade.prompts.scene import Captioner
-from unfade.recipes.launch import changed, launched
+from unfade.recipes.launch import changed, launched, on_host
 from unfade.recipes.progressive import recipe as recipe_of
 from unfade.recipes.run_tiny import commit
 from unfade.restore.load import located
@@ -114,7 +112,7 @@ def run_progressive(
         run,
         load_cogvideox(opened, base),
         training,
-        _kept(embeddings, opened.config),
+        on_host(embeddings, opened.config),
         folder,
         apart if len(apart) else None,
         device=device,
@@ -133,26 +131,6 @@ def run_progressive(
         "prompts": prompts,
     }
     return trainer.export(notes, path)
-
-
-def _kept(
-    embeddings: PromptEmbeddings, config: CogVideoXConfig
-) -> Callable[[Sequence[str]], list[torch.Tensor]]:
-    """Prompts' embeddings on the host, from disk.
-
-    Raises:
-        ModelError: they are not as wide as the transformer wants them.
-    """
-
-    def embed(prompts: Sequence[str]) -> list[torch.Tensor]:
-        return embeddings(prompts, torch.device("cpu"))
-
-    width = embed([""])[0].shape[2]
-    if width != config.transformer["text_embed_dim"]:
-        raise ModelError(
-            f"{embeddings.folder} has a text encoder of another model than its transformer; get it again"
-        )
-    return embed
 
 
 def _sequences(

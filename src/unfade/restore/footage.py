@@ -1,33 +1,22 @@
 """One clip from file to file, a frame at a time: memory is flat however long it is."""
 
-import os
 import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
-from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
-from unfade.core import Clip, InputError, Metadata, OutputError, Plan, UsageError
+from unfade.core import InputError, OutputError, Plan, UsageError
 from unfade.core.contracts import Progress
-from unfade.media.images import write_image
-from unfade.media.resize import enlarge, resized
-from unfade.media.video import FrameTimes, VideoFrame, VideoInfo, frame_times, probe_video, read_video
-from unfade.media.video_writer import VideoWriter, check_container
-from unfade.restore.comparison import PairSheet, swept
-from unfade.restore.filing import (
-    Filing,
-    Written,
-    check_targets,
-    is_done,
-    noted,
-    taken_back_on_failure,
-)
-from unfade.restore.frames import FrameFolder
+from unfade.media.video import VideoFrame, VideoInfo, frame_times, probe_video, read_video
+from unfade.media.video_writer import check_container
+from unfade.restore.cut_short import CutShort
+from unfade.restore.filing import Filing, check_targets, is_done, taken_back_on_failure
+from unfade.restore.outlets import Outlets
 from unfade.restore.outputs import Job
 from unfade.restore.report import JobReport, Pace, explained, peak_memory_mb
 
@@ -55,9 +44,21 @@ class FootageRestorer(Protocol):
     """A restorer that needs to see footage whole, from its file, and keeps what it has done in a folder."""
 
     def restore_footage(
-        self, info: VideoInfo, prompt: str | None, plan: Plan, work: Path, progress: Progress | None = None
-    ) -> Iterator[Tensor]:
-        """A result `[3, h, w]` for each frame of the video, in their order."""
+        self,
+        info: VideoInfo,
+        prompt: str | None,
+        plan: Plan,
+        work: Path,
+        progress: Progress | None = None,
+        film: Callable[[Tensor], None] | None = None,
+    ) -> Generator[Tensor, None, Mapping[str, str] | None]:
+        """A result `[3, h, w]` for each frame of the video, in their order; `film` is given its film's frame before.
+
+        What it returns in the end may be the provenance. Where that says "stopped", the work stays in its folder.
+
+        Raises:
+            CutShort: the video is damaged, after the last frame before that.
+        """
         ...
 
     def target(self, height: int, width: int, plan: Plan) -> tuple[int, int]:
@@ -130,7 +131,8 @@ def run_footage(
     """Carry out the job of a clip. Whatever fails is in the report; only an interruption is raised.
 
     Everything is written in one pass; the clip appears last, and only if all else could be written. `progress`
-    hears the share of the frames that are done.
+    hears the share of the frames that are done. A report of what is done and has an error all the same is of damaged
+    footage, whose result ends where the damage begins; only a `FootageRestorer` gives one.
     """
     filing = filing or Filing()
     if is_done(job, filing):
@@ -144,13 +146,13 @@ def run_footage(
         check_work(job, info, restorer, plan)
         megapixels, pace = info.width * info.height / 1e6, pace_of(info)
         provenance = restorer.provenance(info.height, info.width, prompt, plan)
-        count, later = _restore(job, info, pace, restorer, plan, prompt, filing, provenance, progress)
+        count, later, damage = _restore(job, info, pace, restorer, plan, prompt, filing, provenance, progress)
     except Exception as error:
         told = explained(error, job)
         seconds = time.perf_counter() - begun
         return JobReport(job, "failed", seconds, megapixels, peak_memory_mb(), told, footage=pace)
     seconds, pace = time.perf_counter() - begun, Pace(count, info.fps)
-    return JobReport(job, "done", seconds, megapixels, peak_memory_mb(), None, later or provenance, pace)
+    return JobReport(job, "done", seconds, megapixels, peak_memory_mb(), damage, later or provenance, pace)
 
 
 def _restore(
@@ -163,38 +165,43 @@ def _restore(
     filing: Filing,
     provenance: Mapping[str, str],
     progress: Progress | None,
-) -> tuple[int, Mapping[str, str] | None]:
-    """Writes everything; gives the number of frames and, where it is known only now, the provenance."""
+) -> tuple[int, Mapping[str, str] | None, CutShort | None]:
+    """Writes everything; gives the number of frames, the provenance where it is known only now, and what ended it
+    early."""
     if isinstance(restorer, FootageRestorer):
         made = _whole(job, info, restorer, plan, prompt, progress)
     else:
         made = _streamed(info, restorer, plan, prompt, pace, progress)
     with taken_back_on_failure(job.targets()) as written, ExitStack() as stack:
-        outlets = _Outlets(job, info, plan, filing, provenance, stack, written)
-        count, later = _written(made, outlets)
+        outlets = Outlets(job, info, plan, filing, provenance, stack, written)
+        count, later, damage = _written(made, outlets)
         outlets.finish()
-    if isinstance(restorer, FootageRestorer):
+    if isinstance(restorer, FootageRestorer) and "stopped" not in provenance:
         shutil.rmtree(work_folder(job.output), ignore_errors=True)
     if progress:
         progress(1.0)
-    return count, later
+    return count, later, damage
 
 
-# Frames of the source with their results; what the generator returns is the provenance, where it is known only then.
-_Made = Generator[tuple[VideoFrame, Tensor], None, Mapping[str, str] | None]
+# Frames of the source with their results and those of the film, where it isn't to be made of the two; what the
+# generator returns is the provenance, where it is known only then.
+_Made = Generator[tuple[VideoFrame, Tensor, Tensor | None], None, Mapping[str, str] | None]
 
 
-def _written(made: _Made, outlets: "_Outlets") -> tuple[int, Mapping[str, str] | None]:
+def _written(made: _Made, outlets: Outlets) -> tuple[int, Mapping[str, str] | None, CutShort | None]:
     count = 0
     with closing(made):
         while True:
             try:
-                frame, result = next(made)
+                frame, result, filmed = next(made)
             except StopIteration as end:
-                return count, end.value
-            outlets.write(frame, result)
+                return count, end.value, None
+            except CutShort as error:
+                outlets.end_here()
+                return count, None, error
+            outlets.write(frame, result, filmed)
             count += 1
-            del frame, result
+            del frame, result, filmed
 
 
 def _streamed(
@@ -222,7 +229,7 @@ def _streamed(
 
     with closing(taken()) as images:
         for count, result in enumerate(restored(images), 1):
-            yield waiting.popleft(), result
+            yield waiting.popleft(), result, None
             del result
             if progress:
                 progress(min(1.0, count / pace.frames))
@@ -240,95 +247,21 @@ def _whole(
     progress: Progress | None,
 ) -> _Made:
     """All the work is done before this returns, so that nothing of the result is on disk meanwhile."""
-    results = restorer.restore_footage(info, prompt, plan, work_folder(job.output), progress)
+    filmed: deque[Tensor] = deque()
+    film = None if job.film is None else filmed.append
+    results = restorer.restore_footage(info, prompt, plan, work_folder(job.output), progress, film)
     first = next(results)
 
     def shown() -> _Made:
-        yield from zip(read_video(info.path), chain([first], results), strict=True)
-        return None
+        sources, result = read_video(info.path), first
+        while True:
+            # No frame is read before its result is there: of damaged footage there may be none.
+            yield next(sources), result, filmed.popleft() if filmed else None
+            try:
+                result = next(results)
+            except StopIteration as end:
+                if next(sources, None) is not None:
+                    raise RuntimeError(f"{info.path} has more frames than were restored") from None
+                return end.value
 
     return shown()
-
-
-class _Outlets:
-    """Where the frames of a clip go: the clip itself and whatever else was asked for.
-
-    All files but the sheet are published by the stack, the clip last.
-    """
-
-    def __init__(
-        self,
-        job: Job,
-        info: VideoInfo,
-        plan: Plan,
-        filing: Filing,
-        provenance: Mapping[str, str],
-        stack: ExitStack,
-        written: Written,
-    ) -> None:
-        self._job, self._info, self._scale, self._written = job, info, plan.scale, written
-        self._notes = {} if filing.strip_metadata else dict(provenance)
-        self._overwrite = filing.existing != "fail"
-        options: dict[str, Any] = {"notes": self._notes, "overwrite": self._overwrite}
-        self._clip = stack.enter_context(VideoWriter(job.output, info, **options))
-        self._film = self._folder = self._sheet = None
-        self._times = FrameTimes(0, 0, 0)
-        if job.film is not None or job.sheet is not None:
-            self._times = frame_times(info.path)
-        if job.film is not None:
-            stack.push(_told_when_published(job.film, written))
-            self._film = stack.enter_context(VideoWriter(job.film, info, subtitles=False, **options))
-        if job.sheet is not None:
-            self._sheet = PairSheet(self._times.count, plan.frames)
-        if job.frames_folder is not None:
-            stack.push(_told_when_published(job.frames_folder, written))
-            self._folder = stack.enter_context(
-                FrameFolder(
-                    job.frames_folder,
-                    bit_depth=filing.png_depth,
-                    strip_metadata=filing.strip_metadata,
-                    overwrite=self._overwrite,
-                )
-            )
-
-    def write(self, frame: VideoFrame, result: Tensor) -> None:
-        self._clip.write(result, frame.pts, frame.duration)
-        if self._folder is not None:
-            metadata = Metadata(bit_depth=16 if self._info.bit_depth > 8 else 8)
-            self._folder.write(noted(Clip(result[None], metadata=metadata), self._notes))
-        on_sheet = self._sheet is not None and self._sheet.wants(frame.index)
-        if self._film is None and not on_sheet:
-            return
-        before = enlarge(Clip.of(frame.image), self._scale).frames[0]
-        before = resized(before, result.shape[1], result.shape[2])
-        if self._film is not None:
-            self._film.write(swept(before, result, self._share(frame)), frame.pts, frame.duration)
-        if self._sheet is not None and on_sheet:
-            seconds = float((frame.pts - self._times.first) * frame.time_base)
-            self._sheet.add(before, result, f"{seconds:.2f} s")
-
-    def finish(self) -> None:
-        """What can only be written once all frames have come."""
-        if self._sheet is not None and self._job.sheet is not None:
-            self._written(self._job.sheet)
-            sheet = noted(Clip.of(self._sheet.image()), self._notes)
-            write_image(sheet, self._job.sheet, overwrite=self._overwrite)
-
-    def _share(self, frame: VideoFrame) -> float:
-        """Of the time between the first frame and the last; a single frame is the last."""
-        span = self._times.last - self._times.first
-        return min(1.0, max(0.0, (frame.pts - self._times.first) / span)) if span else 1.0
-
-
-def _told_when_published(path: Path, written: Written) -> Callable[..., None]:
-    """For the stack: notes a path that wasn't there once what was pushed after this has ended well.
-
-    Not earlier: a file that somebody else put there meanwhile is not ours to take back.
-    """
-    new = not os.path.lexists(path)
-
-    def tell(kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if new and kind is None:
-            written.new.append(path)
-
-    return tell

@@ -26,8 +26,6 @@ from unfade.restore.vividvr import vivid_settings
 # What a name that ends so is meant to be, whether it is there or not.
 _FILES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 
-_OF_VIDEO = ("preset", "adapter", "drift_adapter", "memory", "vae_tiles")
-
 Loaded = PixelRestorer | LatentRestorer | VividRestorer
 
 
@@ -75,10 +73,10 @@ def load(
         **sampling,
     }
     if control is not None:
-        given = [name for name in _OF_VIDEO if asked[name] is not None]
+        given = [name for name in ("preset", "adapter", "drift_adapter") if asked[name] is not None]
         if given:
             raise UsageError(f"Vivid-VR has no use for {given[0].replace('_', '-')}; leave it out")
-        return _controlled(info, path, Path(control), captioner, protect, sampling)
+        return _controlled(info, path, Path(control), captioner, protect, _room(memory, vae_tiles), sampling)
     for name, given in (("captioner", captioner), ("protect", protect)):
         if given is not None:
             raise UsageError(
@@ -92,8 +90,9 @@ def load(
             raise UsageError(f"{model} has no drift correction; leave --drift-adapter out")
         given = (None if one is None else Path(one) for one in (adapter, drift_adapter))
         name = info.name if info else None
-        room = Room(memory or "auto", vae_tiles or "auto")  # type: ignore[arg-type]
-        return LatentRestorer.of_folder(path, settings, name=name, adapters=Adapters(*given), room=room)
+        return LatentRestorer.of_folder(
+            path, settings, name=name, adapters=Adapters(*given), room=_room(memory, vae_tiles)
+        )
     used = [name for name, value in asked.items() if value is not None]
     for name in used:
         if name not in ("preset", "adapter", "drift_adapter", *KNOWN):
@@ -111,6 +110,7 @@ def _controlled(
     control: Path,
     captioner: str | Path | None,
     protect: str | Path | None,
+    room: Room,
     sampling: Mapping[str, Any],
 ) -> VividRestorer:
     if not path.is_dir():
@@ -135,7 +135,13 @@ def _controlled(
         says = KeptDescriptions(opened, default_captions())
     name = info.name if info else None
     masks = None if protect is None else Path(protect)
-    return VividRestorer.of_folders(path, control, settings, name=name, captioner=says, masks=masks)
+    return VividRestorer.of_folders(
+        path, control, settings, name=name, captioner=says, masks=masks, room=room
+    )
+
+
+def _room(memory: str | None, vae_tiles: str | None) -> Room:
+    return Room(memory or "auto", vae_tiles or "auto")  # type: ignore[arg-type]
 
 
 def located(model: str | Path) -> tuple[BackboneInfo | None, Path]:

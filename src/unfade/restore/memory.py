@@ -8,8 +8,7 @@ import torch
 
 from unfade.backbones.free_memory import free_bytes, out_of_memory
 from unfade.backbones.memory_plan import MemoryPlan, Phase, VaeTiles, smaller_plan
-from unfade.backbones.placement import apply_memory_plan, retreat
-from unfade.backbones.video import VideoModel
+from unfade.backbones.placement import Placed, apply_memory_plan, retreat
 from unfade.core import UnfadeError
 
 T = TypeVar("T")
@@ -22,7 +21,7 @@ _HOST = (
 
 
 def within_memory(
-    video: VideoModel,
+    video: Placed,
     plan: MemoryPlan,
     device: torch.device,
     work: Callable[[], T],
@@ -57,7 +56,7 @@ def within_memory(
 
 
 def after_running_out(
-    video: VideoModel,
+    video: Placed,
     plan: MemoryPlan,
     device: torch.device,
     work: Callable[[], T],
@@ -92,7 +91,7 @@ def after_running_out(
         raise UnfadeError(f"memory ran out twice ({plan.name}, then {less.name}); {advice}") from None
 
 
-def failed_phase(video: VideoModel, error: BaseException) -> Phase | None:
+def failed_phase(video: Placed, error: BaseException) -> Phase | None:
     """In which phase an error was raised: by the calls of the model's parts in its traceback; None outside of them."""
     for frame, _ in walk_tb(error.__traceback__):
         part = frame.f_locals.get("self")

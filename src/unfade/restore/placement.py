@@ -9,8 +9,7 @@ import torch
 
 from unfade.backbones.free_memory import free_bytes, out_of_memory
 from unfade.backbones.memory_plan import MemoryPlan, Phase, VaeTiles, Weights
-from unfade.backbones.placement import apply_memory_plan
-from unfade.backbones.video import VideoModel
+from unfade.backbones.placement import Placed, apply_memory_plan
 from unfade.backbones.wan_config import WanConfig
 from unfade.backbones.wan_memory import choose_memory_plan
 from unfade.backbones.wan_speed import Rates, measure_rates, predict_seconds
@@ -134,7 +133,7 @@ class Placement:
     def name(self) -> str:
         return self.plan.name if self.plan else "resident"
 
-    def settle(self, video: VideoModel, load: Load, device: torch.device) -> None:
+    def settle(self, video: Placed, load: Load, device: torch.device) -> None:
         """Puts a model where it can do what comes next; does nothing where it lies right already.
 
         Once memory ran out, the plan that was found then is kept for whatever is no larger: what was predicted to
@@ -165,7 +164,7 @@ class Placement:
             return
         self._follow(video, load.plan(self.room, device, free, _adapters(video)), device)
 
-    def run(self, video: VideoModel, load: Load, device: torch.device, work: Callable[[], T]) -> T:
+    def run(self, video: Placed, load: Load, device: torch.device, work: Callable[[], T]) -> T:
         """What `work` gives; where memory runs out, once more from its beginning with a smaller plan.
 
         Raises:
@@ -191,7 +190,7 @@ class Placement:
         self._fallen = load, self.plan
         return answer
 
-    def _follow(self, video: VideoModel, plan: MemoryPlan, device: torch.device) -> None:
+    def _follow(self, video: Placed, plan: MemoryPlan, device: torch.device) -> None:
         if self.plan is None or (self.plan.weights, self.plan.tile) != (plan.weights, plan.tile):
             apply_memory_plan(video, plan, device)
         self.plan = plan
@@ -201,11 +200,11 @@ class Placement:
         logging.getLogger("unfade").warning(line)
 
 
-def _parameters(video: VideoModel) -> list[torch.nn.Parameter]:
-    return [*video.denoiser.model.parameters(), *video.vae.model.parameters()]  # type: ignore[union-attr]
+def _parameters(video: Placed) -> list[torch.nn.Parameter]:
+    return [*video.denoiser.model.parameters(), *video.vae.model.parameters()]
 
 
-def _adapters(video: VideoModel) -> int:
+def _adapters(video: Placed) -> int:
     """Bytes of what lies beside the transformer's own weights."""
     named = video.denoiser.model.named_parameters()
     return sum(one.numel() * one.element_size() for key, one in named if ".lora_" in key)

@@ -16,8 +16,8 @@ from unfade.diffusion.v_schedule import VSchedule, VStepper
 from unfade.diffusion.windows import Timeline, Window, by_window
 from unfade.media.resize import resized
 from unfade.restore.chunks import Chunks, as_levels, from_levels
-from unfade.restore.vivid_model import VividModel
 from unfade.restore.vividvr import VividSettings
+from unfade.restore.walker import Walker
 
 # Gives a frame `[3, H, W]` of the shot by its number.
 FrameOf = Callable[[int], Tensor]
@@ -48,7 +48,7 @@ class ShotWalk:
 
     def __init__(
         self,
-        model: VividModel,
+        model: Walker,
         settings: VividSettings,
         timeline: Timeline,
         size: tuple[int, int],
@@ -119,11 +119,12 @@ class ShotWalk:
             raise ValueError(f"window {index} of {self.name} is not encoded yet")
         return found["low"]
 
-    def denoise(self, told: Tell) -> None:
+    def denoise(self, told: Tell, stop: int | None = None) -> None:
         """All steps, all windows after each other in every one of them.
 
         Args:
             told: gives what a window is told.
+            stop: after which step to stop; None for the last.
 
         Raises:
             UnfadeError: the model answered with something that isn't a number.
@@ -134,7 +135,7 @@ class ShotWalk:
                 self.chunks.put(self._state(index), {"state": self._noise(windows[index])})
         denoiser = self._wrapped()
         steps = [self._step_of(index) for index in range(len(windows))]
-        for step in range(min(steps), len(stepper.times)):
+        for step in range(min(steps), len(stepper.times) if stop is None else stop):
             if all(one == step for one in steps):
                 self._predict(step, denoiser, told, stepper)
             for index in range(len(windows)):
@@ -191,14 +192,28 @@ class ShotWalk:
         )
         self.chunks.drop(self._answer(step, index))
 
+    def level(self) -> int:
+        """The step that all windows have taken; those behind are brought there with answers the model gave already."""
+        windows = range(len(self.timeline.windows))
+        steps = [self._step_of(index) for index in windows]
+        lowest = min(steps)
+        if max(steps) == lowest:
+            return lowest
+        stepper = self.schedule.stepper()
+        for index in windows:
+            if steps[index] == lowest:
+                self._advance(lowest, index, stepper)
+        return lowest + 1
+
     def decode(self, index: int, step: int | None = None) -> Iterator[Tensor]:
         """The frames a window answers for, `[3, height, width]` in [0, 1], kept when all are done.
 
         Args:
             index: of the window.
-            step: of a snapshot; the end by default.
+            step: of a snapshot, or the one that all windows have taken, for the clean clip predicted there; the end by
+                default.
         """
-        name = self._frames(index) if step is None else f"{self._frames(index)}-{step:04d}"
+        name = self._frames(index, step)
         window = self.timeline.windows[index]
         kept = self.chunks.get(name)
         if kept is None:
@@ -216,18 +231,30 @@ class ShotWalk:
                     yield self.fit.leave(frame).cpu()
                 number += 1
 
+    def has(self, index: int, step: int | None = None) -> bool:
+        """Whether `decode` has given all its frames before, so that it needs the model no more."""
+        return self.chunks.has(self._frames(index, step))
+
+    def has_snapshot(self, step: int) -> bool:
+        """Whether the predicted clean clip of a step is there, of all windows."""
+        return all(self.chunks.has(self._snapshot(step, i)) for i in range(len(self.timeline.windows)))
+
     @property
     def decoded(self) -> bool:
         """Whether all frames are done, so that nothing else is needed any more."""
-        return all(self.chunks.has(self._frames(index)) for index in range(len(self.timeline.windows)))
+        return all(self.has(index) for index in range(len(self.timeline.windows)))
+
+    def keep(self, index: int, step: int | None = None) -> None:
+        """Has a window's frames decoded and kept."""
+        if not self.has(index, step):
+            for _ in self.decode(index, step):
+                pass
 
     def settle(self) -> None:
         """Decodes what isn't yet, and drops what only that needed."""
         windows = range(len(self.timeline.windows))
         for index in windows:
-            if not self.chunks.has(self._frames(index)):
-                for _ in self.decode(index):
-                    pass
+            self.keep(index)
         for index in windows:
             for name in (self._low(index), self._state(index)):
                 self.chunks.drop(name)
@@ -255,13 +282,19 @@ class ShotWalk:
         for slot in slots:
             index, place = self._owners[slot]
             if index not in found:
-                name = self._state(index) if step is None else self._snapshot(step, index)
-                kept = self.chunks.get(name)
-                if kept is None:
-                    raise ValueError(f"window {index} of {self.name} has no state")
-                found[index] = kept["state"]
+                found[index] = self._kept(index, step)
             parts.append(found[index][:, :, place : place + 1])
         return torch.cat(parts, dim=2)
+
+    def _kept(self, index: int, step: int | None) -> Tensor:
+        """What a window owns: its state, or the clean latents predicted in a step."""
+        kept = None if step is None else self.chunks.get(self._snapshot(step, index))
+        if kept is not None:
+            return kept["state"]
+        kept = self.chunks.get(self._state(index))
+        if kept is None or (step is not None and int(kept.get("step", -1)) != step):
+            raise ValueError(f"window {index} of {self.name} has no state" + f" of step {step}" * bool(step))
+        return kept["state"] if step is None else kept["clean"]
 
     def _noise(self, window: Window) -> Tensor:
         config = self.model.config
@@ -277,9 +310,7 @@ class ShotWalk:
         """Of all windows together; of those decoded, all."""
         windows = range(len(self.timeline.windows))
         whole = self.settings.steps
-        return sum(
-            whole if self.chunks.has(self._frames(index)) else self._step_of(index) for index in windows
-        )
+        return sum(whole if self.has(index) else self._step_of(index) for index in windows)
 
     def _step_of(self, index: int) -> int:
         kept = self.chunks.get(self._state(index)) or {}
@@ -288,8 +319,8 @@ class ShotWalk:
     def _front(self, window: Window) -> int:
         return len(window.slots) - ((window.frames - 1) // self.model.config.temporal_stride + 1)
 
-    def _frames(self, index: int) -> str:
-        return f"{self.name}/frames-{index:05d}"
+    def _frames(self, index: int, step: int | None = None) -> str:
+        return f"{self.name}/frames-{index:05d}" + ("" if step is None else f"-{step:04d}")
 
     def _low(self, index: int) -> str:
         return f"{self.name}/low-{index:05d}"

@@ -6,11 +6,12 @@ from typing import Any
 import torch
 
 from unfade.backbones.cogvideox_config import CogVideoXConfig
-from unfade.backbones.cogvideox_memory import cogvideox_footprint
 from unfade.backbones.free_memory import free_bytes
 from unfade.backbones.wan_speed import measure_rates
 from unfade.conditioning.control import ControlSettings
 from unfade.diffusion.windows import Window
+from unfade.restore.placement import Room
+from unfade.restore.vivid_memory import VividLoad
 from unfade.restore.vividvr import VividSettings
 
 
@@ -42,7 +43,7 @@ def forecast(
     frames: int,
     device: torch.device,
     dtype: torch.dtype,
-    control_bytes: int = 0,
+    room: Room = Room(),
 ) -> dict[str, Any]:
     """For a dry run, of footage taken as one shot; seconds are right within a factor of two or so.
 
@@ -53,36 +54,60 @@ def forecast(
         size: (height, width) of the result.
         frames: of the footage.
         device, dtype: where and in what precision.
-        control_bytes: of the control's weights.
+        room: how weights are to be kept.
 
     Raises:
         UsageError: the settings can't be carried out.
     """
     told = work_of(config, control, settings, size, frames)
-    fit = settings.fit(config, *size)
-    seen = min(settings.window, max(window.frames for window in settings.timeline(config, frames).windows))
-    rows, columns = (
-        max(tile.outer_stop - tile.outer_start for tile in tiles) for tiles in settings.tiles(config, fit)
-    )
-    tile = rows * config.stride, columns * config.stride
-    canvas = fit.canvas_height, fit.canvas_width
-    needs = cogvideox_footprint(_seeing(config), canvas, seen, dtype, prompts=1, denoised=tile)
-    weights = needs.transformer + control_bytes
-    peak = max(needs.vae + max(needs.encode, needs.decode), weights + needs.denoise)
-    if device.type == "cpu":
-        peak += weights if peak < weights + needs.denoise else needs.vae
-    rates = measure_rates(device, dtype)
-    windows = told["windows"]
-    seconds = told["petaflops"] * 1e15 / rates.matmul
-    # A photo's encoding stands for each frame's.
-    seconds += windows * (needs.encode_flops * seen + needs.decode_flops) / rates.convolution
+    plan = load_of(config, control, settings, size, frames, dtype).plan(room, device, free_bytes(device))
+    rates, cost, windows = measure_rates(device, dtype), plan.footprint, told["windows"]
+    once = told["petaflops"] * 1e15 / rates.matmul / told["evaluations"]
+    moved = 0.0
+    if plan.weights == "group":
+        # The next block comes while this one works.
+        once, moved = max(once, cost.transformer / rates.copy), 2.0 * cost.vae
+    elif plan.weights != "resident":
+        moved = (cost.transformer if plan.weights == "offload" else cost.fp8) + 2.0 * cost.vae
+    seconds = told["evaluations"] * once + moved / rates.copy
+    seconds += windows * (cost.encode_flops + cost.decode_flops) / rates.convolution
     return {
         **told,
-        "memory": "resident" if device.type == "cpu" else "in turns",
-        "predicted_peak_gb": float(f"{peak / 1e9:.3g}"),
-        "fits": peak <= free_bytes(device),
+        "memory": plan.name,
+        "predicted_peak_gb": float(f"{plan.peak / 1e9:.3g}"),
+        "fits": plan.fits,
         "predicted_seconds": float(f"{seconds:.3g}"),
     }
+
+
+def load_of(
+    config: CogVideoXConfig,
+    control: ControlSettings,
+    settings: VividSettings,
+    size: tuple[int, int],
+    frames: int,
+    dtype: torch.dtype,
+) -> VividLoad:
+    """What has to fit for a shot of so many frames: its longest window and its largest tile.
+
+    Raises:
+        UsageError: the settings can't be carried out.
+    """
+    fit = settings.fit(config, *size)
+    windows = settings.timeline(config, frames).windows
+    height, width = (
+        max(tile.outer_stop - tile.outer_start for tile in tiles) * config.stride
+        for tiles in settings.tiles(config, fit)
+    )
+    return VividLoad(
+        config,  # type: ignore[arg-type]
+        (fit.canvas_height, fit.canvas_width),
+        (height, width),
+        max(window.frames for window in windows),
+        2 if settings.guidance > 1 else 1,
+        dtype,
+        control,
+    )
 
 
 def work_of(
@@ -127,9 +152,3 @@ def work_of(
 def _tokens(config: CogVideoXConfig, window: Window, area: int) -> int:
     pairs = len(window.slots) // (config.transformer["patch_size_t"] or 1)
     return pairs * area // config.transformer["patch_size"] ** 2
-
-
-def _seeing(config: CogVideoXConfig) -> CogVideoXConfig:
-    """The same model as if it saw a photo, which is what footprints are made for; the difference is one layer's."""
-    transformer = {**config.transformer, "in_channels": 2 * config.latent_channels}
-    return replace(config, transformer=transformer)

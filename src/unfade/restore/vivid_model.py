@@ -1,11 +1,11 @@
-"""Vivid-VR in memory: a base, its control and its VAE, each on the device when it is its turn."""
+"""Vivid-VR in memory: a base, its control and its VAE, placed as a memory plan says."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
+from torch import nn
 
 from unfade.backbones.cogvideox_config import CogVideoXConfig
 from unfade.backbones.cogvideox_folder import CogVideoXFolder, load_cogvideox
@@ -29,16 +29,31 @@ class VividModel:
     denoiser: ControlDenoiser
     vae: CogVideoXVae
 
+    @property
+    def streamed(self) -> Sequence[nn.Module]:
+        """The blocks of the ControlNet, then those of the transformer with their connectors: as they work."""
+        base, control = self.denoiser.model.transformer, self.denoiser.model.control
+        pairs = zip(base.transformer_blocks, control.connectors, strict=True)
+        return [*control.controlnet.transformer_blocks, *(part for pair in pairs for part in pair)]
 
-def load_vivid(
-    folder: CogVideoXFolder, control: Path, device: torch.device, dtype: torch.dtype
-) -> VividModel:
-    """The model of a base's folder and a control folder.
+    @property
+    def stored_in_8_bits(self) -> Sequence[nn.Module]:
+        """Transformer and ControlNet; connectors are small and decide much."""
+        return [self.denoiser.model.transformer, self.denoiser.model.control.controlnet]  # type: ignore[list-item]
+
+    def to(self, device: torch.device) -> "VividModel":
+        """The same model, moved; precisions stay as they are."""
+        self.denoiser.model.to(device)
+        self.vae.model.to(device)  # type: ignore[arg-type]
+        return self
+
+
+def load_vivid(folder: CogVideoXFolder, control: Path, dtype: torch.dtype) -> VividModel:
+    """The model of a base's folder and a control folder, on the host.
 
     Args:
         folder: what `open_cogvideox` found.
         control: the folder.
-        device: where it works.
         dtype: of transformer and control; the VAE is in fp32.
 
     Raises:
@@ -46,26 +61,4 @@ def load_vivid(
     """
     video = load_cogvideox(folder, dtype)
     parts = load_control(control, video.denoiser.model, dtype)
-    model = VividModel(video.config, ControlDenoiser(Controlled(video.denoiser.model, parts)), video.vae)
-    take_turns(model, device)
-    return model
-
-
-def take_turns(model: VividModel, device: torch.device) -> None:
-    """Keeps on a device only what works at the moment: the VAE, or transformer and control."""
-    if device.type == "cpu":
-        return
-    parts: dict[str, Any] = {"vae": model.vae.model, "denoiser": model.denoiser.model}
-
-    def bringing(name: str) -> Callable[[], None]:
-        other = next(key for key in parts if key != name)
-
-        def arrive() -> None:
-            if next(parts[name].parameters()).device.type != device.type:
-                parts[other].to("cpu")
-                parts[name].to(device)
-
-        return arrive
-
-    model.vae.before = bringing("vae")
-    model.denoiser.before = bringing("denoiser")
+    return VividModel(video.config, ControlDenoiser(Controlled(video.denoiser.model, parts)), video.vae)

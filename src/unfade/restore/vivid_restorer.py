@@ -1,7 +1,7 @@
 """Vivid-VR as a restorer: clips in memory, and footage of any length from its file."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -13,7 +13,7 @@ from torch import Tensor
 from unfade.backbones.cogvideox_config import CogVideoXConfig
 from unfade.backbones.cogvideox_folder import open_cogvideox
 from unfade.backbones.prompt_embeddings import T5, Embed, PromptEmbeddings
-from unfade.conditioning.control import Control, ControlSettings
+from unfade.conditioning.control import ControlSettings
 from unfade.conditioning.control_file import control_sha256, settings_of
 from unfade.core import Clip, Plan, Restoration, Trajectory, UsageError
 from unfade.core.contracts import Progress
@@ -29,13 +29,18 @@ from unfade.restore.border import as_the_file
 from unfade.restore.chunks import Chunks, FolderChunks, MemoryChunks, fingerprint
 from unfade.restore.device import choose_device, choose_dtype
 from unfade.restore.finish import check_masks, finished
+from unfade.restore.placement import Room
 from unfade.restore.shot_walk import ShotWalk
-from unfade.restore.stretches import Stretch, stretches_of
-from unfade.restore.vivid_forecast import forecast, work_of
+from unfade.restore.stretches import Stretch, kept_stretches
+from unfade.restore.vivid_film import FilmPlan, Part, shown_footage, snapshots
+from unfade.restore.vivid_forecast import forecast, load_of, work_of
+from unfade.restore.vivid_memory import VividLoad
 from unfade.restore.vivid_model import VividModel, load_vivid
-from unfade.restore.vivid_texts import VividTexts
+from unfade.restore.vivid_placed import PlacedVivid
+from unfade.restore.vivid_texts import VividTexts, move_captioner
 from unfade.restore.vividvr import VividSettings
 from unfade.restore.walk import Tally
+from unfade.restore.walker import Awaited
 from unfade.version import __version__
 
 # Of a clip in memory that doesn't say.
@@ -52,7 +57,12 @@ class VividRestorer:
         settings: how to sample.
         captioner: says what is in the footage where the user doesn't.
         masks: a picture, folder or video of masks where the input is to be kept, such as text; None for none.
+        room: how weights are kept.
+        stop_at: after which step to stop, with the clean clip predicted there as the result; 0 takes what an
+            interrupted run has done and goes no step further, None goes to the end.
     """
+
+    stop_at: int | None = None
 
     def __init__(
         self,
@@ -66,6 +76,7 @@ class VividRestorer:
         captioner: FootageCaptioner | None = None,
         sha256: Callable[[], str] = lambda: "unknown",
         masks: Path | None = None,
+        room: Room = Room(),
     ) -> None:
         self.name = name
         self.config = config
@@ -73,11 +84,11 @@ class VividRestorer:
         self.settings = settings
         self.captioner = captioner or FootageRules()
         self.masks = masks
-        self._load = load
+        self.room = room
+        self._placed = PlacedVivid(load, room)
         self._embed = embed
         self._count = count
         self._sha256 = sha256
-        self._held: tuple[torch.device, torch.dtype, VividModel] | None = None
 
     @staticmethod
     def of_folders(
@@ -89,6 +100,7 @@ class VividRestorer:
         name: str | None = None,
         captioner: FootageCaptioner | None = None,
         masks: Path | None = None,
+        room: Room = Room(),
     ) -> "VividRestorer":
         """A restorer for a base in diffusers' layout and a control folder; weights are read when first needed.
 
@@ -99,7 +111,7 @@ class VividRestorer:
         made_of = settings_of(control)
 
         def load(device: torch.device, dtype: torch.dtype) -> VividModel:
-            return load_vivid(folder, control, device, dtype)
+            return load_vivid(folder, control, dtype)
 
         def sha256() -> str:
             return control_sha256(control, folder.sha256())
@@ -116,6 +128,7 @@ class VividRestorer:
             captioner,
             sha256,
             masks,
+            room,
         )
 
     @property
@@ -132,14 +145,11 @@ class VividRestorer:
         settings, device = self._settings(plan), choose_device(plan.device)
         dtype = choose_dtype(plan.dtype, device)
         size = settings.target(height, width, plan.scale)
-        with torch.device("meta"):
-            control = sum(one.numel() for one in Control(self.config.transformer, self.control).parameters())
+        settings = replace(settings, steps=max(1, self._last(settings)))
         return {
             "width": size[1],
             "height": size[0],
-            **forecast(
-                self.config, self.control, settings, size, frames, device, dtype, control * dtype.itemsize
-            ),
+            **forecast(self.config, self.control, settings, size, frames, device, dtype, self.room),
         }
 
     def restore(
@@ -179,17 +189,21 @@ class VividRestorer:
         size = settings.target(clip.height, clip.width, plan.scale)
         check_masks(self.masks, size, clip.num_frames)
         visible = clip.frames if clip.alpha is None else filled(clip.frames, clip.alpha)
-        kept = _snapshots(settings.steps, plan.frames) if plan.keep else ()
+        if self.stop_at == 0:
+            raise UsageError("a photo keeps nothing of an interrupted run to be shown; leave --stop-at 0 out")
+        stop = self._last(settings)
+        kept = tuple(step for step in snapshots(settings.steps, plan.frames) if plan.keep and step < stop)
         walk, texts = self._walk(
             settings, plan, prompt, len(visible), size, MemoryChunks(), "shot 0", _FPS, kept, progress
         )
         self._denoised(walk, texts, iter(visible), plan)
         before = torch.stack([resized(frame, *size) for frame in visible])
-        films = [self._decoded(walk, step) for step in (*kept, None)]
+        end = None if stop == settings.steps else stop
+        films = [self._decoded(walk, step) for step in (*kept, end)]
         fixed = [torch.stack(list(self._beside(film, before, size))) for film in films]
         canvas = clip if size == (clip.height, clip.width) else _resized(clip, before)
         states = [canvas, *(canvas.with_frames(as_the_file(one, clip)) for one in fixed)]
-        taus = (0.0, *(step / settings.steps for step in kept), 1.0)
+        taus = (0.0, *(step / stop for step in kept), 1.0)
         return Restoration(
             Trajectory(taus, tuple(states)),
             self.provenance(clip.height, clip.width, prompt, plan),
@@ -204,50 +218,80 @@ class VividRestorer:
         plan: Plan,
         work: Path,
         progress: Progress | None = None,
-    ) -> Iterator[Tensor]:
+        film: Callable[[Tensor], None] | None = None,
+    ) -> Generator[Tensor, None, Mapping[str, str] | None]:
         """Restores a video shot by shot; what is done is kept in a folder, where a killed run goes on.
 
         Args:
             info: of the video.
             prompt: what is to be seen; the captioner says it by default, of every tile of every window.
-            plan: `frames`, `keep` and `confidence` mean nothing.
-            work: the folder; whoever is done with the frames deletes it.
+            plan: `frames` are the states of the film; `keep` and `confidence` mean nothing.
+            work: the folder; whoever is done with the frames deletes it, unless `stop_at` left some of it to do.
             progress: called with the share done, 0 to 1.
+            film: given each frame of the film before that of the result; None for no film. Of steps that were taken
+                without one it shows what came next.
 
         Yields:
             A result `[3, height, width]` in [0, 1] for each frame, in their order, when all of them are done.
 
+        Returns:
+            The provenance, if the restoration was stopped early.
+
         Raises:
-            UsageError: the plan can't be carried out, or the folder keeps the work of another run.
-            InputError: the video is damaged.
+            UsageError: the plan can't be carried out, the folder keeps the work of another run, or nothing that could
+                be shown without a step.
+            InputError: the video holds nothing that can be read.
+            CutShort: it was damaged after the last frame.
         """
         settings = self._settings(plan)
         size = settings.target(info.height, info.width, plan.scale)
-        check_masks(self.masks, size, frame_times(info.path).count)
+        promised = frame_times(info.path).count
+        check_masks(self.masks, size, promised)
+        stop = self._last(settings)
+        if stop == 0 and not work.is_dir():
+            raise _nothing_yet(info)
         chunks = FolderChunks(work, self._identity(info, prompt, plan, settings))
-        shots = stretches_of(info)
-        walks: list[ShotWalk] = []
+        shots, failure = kept_stretches(info, chunks)
+        kept = () if film is None else snapshots(settings.steps, plan.frames)
+        seen: FilmPlan | None = None
+        if film is not None:
+            until = tuple(step for step in kept if step < (stop or settings.steps))
+            seen = FilmPlan((0, *until, settings.steps), shots[-1].stop)
+        parts: list[Part] = []
         for number, shot in enumerate(shots):
+            frames, name = shot.stop - shot.start, f"shot {number}"
             share = _part(progress, shot, shots[-1].stop)
             walk, texts = self._walk(
-                settings,
-                plan,
-                prompt,
-                shot.stop - shot.start,
-                size,
-                chunks,
-                f"shot {number}",
-                info.fps,
-                (),
-                share,
+                settings, plan, prompt, frames, size, chunks, name, info.fps, kept, share
             )
-            walks.append(walk)
-            if not walk.decoded:
+            if not walk.decoded and (stop == settings.steps or walk.level() < stop):
                 with FrameReader(info.path) as reader:
                     images = (frame.image for frame in reader.read(shot.start, shot.stop, shot.mark))
                     self._denoised(walk, texts, images, plan)
+            end = None if walk.decoded or (reached := walk.level()) == settings.steps else reached
+            part = Part(shot, walk, end, tuple(step for step in kept if walk.has_snapshot(step)))
+            for index, state in part.needed(seen):
+                walk.keep(index, state)
+            if end is None:
                 walk.settle()
-        yield from self._finished(info, walks, size)
+            parts.append(part)
+        if all(part.end == 0 for part in parts):
+            raise _nothing_yet(info)
+        sources = (resized(frame.image, *size) for frame in read_video(info.path))
+        for result, filmed in shown_footage(parts, sources, seen, settings, self.masks, size, promised):
+            if film is not None and filmed is not None:
+                film(filmed)
+            yield result
+        if failure is not None:
+            raise failure
+        ends = [settings.steps if part.end is None else part.end for part in parts]
+        if min(ends) == settings.steps:
+            return None
+        told = str(min(ends)) if min(ends) == max(ends) else f"{min(ends)} to {max(ends)}"
+        return {
+            **self.provenance(info.height, info.width, prompt, plan),
+            "stopped": f"after step {told} of {settings.steps}",
+        }
 
     def target(self, height: int, width: int, plan: Plan) -> tuple[int, int]:
         """(height, width) of the result for footage of this size."""
@@ -256,6 +300,8 @@ class VividRestorer:
     def provenance(self, height: int, width: int, prompt: str | None, plan: Plan) -> dict[str, str]:
         """What is told of how frames of this size are restored."""
         settings = self._settings(plan)
+        stop = self._last(settings)
+        stopped = {"stopped": f"at step {stop} of {settings.steps}"} if stop < settings.steps else {}
         return {
             "software": f"unfade {__version__}",
             "method": settings.method,
@@ -268,14 +314,22 @@ class VividRestorer:
             "fidelity": f"{settings.fidelity:g}",
             "colour": settings.colour,
             "seed": str(plan.seed),
+            "memory": self._placed.placement.name,
+            **stopped,
         }
 
     def _settings(self, plan: Plan) -> VividSettings:
         try:
             settings = self.settings if plan.steps is None else replace(self.settings, steps=plan.steps)
-            return settings if plan.tile == "auto" else replace(settings, tile=plan.tile)
+            settings = settings if plan.tile == "auto" else replace(settings, tile=plan.tile)
         except ValueError as error:
             raise UsageError(str(error)) from error
+        if self.stop_at is not None and not 0 <= self.stop_at <= settings.steps:
+            raise UsageError(f"it can stop at step 0 to {settings.steps}, not at {self.stop_at}")
+        return settings
+
+    def _last(self, settings: VividSettings) -> int:
+        return settings.steps if self.stop_at is None else self.stop_at
 
     def _walk(
         self,
@@ -287,21 +341,24 @@ class VividRestorer:
         chunks: Chunks,
         name: str,
         fps: Fraction,
-        snapshots: tuple[int, ...],
+        kept: tuple[int, ...],
         progress: Progress | None,
     ) -> tuple[ShotWalk, VividTexts]:
-        model = self._model(plan)
+        device = choose_device(plan.device)
+        dtype, wanted = choose_dtype(plan.dtype, device), self._wanted(settings, size, frames, plan)
+        model = Awaited(self.config, lambda: self._placed.placed(wanted, device, dtype))
+        move_captioner(self.captioner, device)
         texts = VividTexts(
             self._embed, self._count, self.config.text_tokens, self.captioner, prompt, settings.guidance > 1
         )
         timeline = settings.timeline(self.config, frames)
         evaluations = work_of(self.config, self.control, settings, size, frames)["evaluations"]
-        tally = Tally(evaluations, progress)
+        tally = Tally(max(1, evaluations * self._last(settings) // settings.steps), progress)
 
         def seen(index: int, frame_of: Callable[[int], Tensor]) -> None:
             texts.see(walk, index, frame_of, float(fps))
 
-        walk = ShotWalk(model, settings, timeline, size, chunks, plan.seed, name, snapshots, tally.add, seen)
+        walk = ShotWalk(model, settings, timeline, size, chunks, plan.seed, name, kept, tally.add, seen)
         if done := walk.steps_done():
             tally.add(evaluations * done // (settings.steps * len(timeline.windows)))
         return walk, texts
@@ -310,7 +367,20 @@ class VividRestorer:
         walk.encode(frames)
         if (unload := getattr(self.captioner, "unload", None)) is not None:
             unload()
-        walk.denoise(texts.told(walk, choose_device(plan.device)))
+        device = choose_device(plan.device)
+        # Steps that are done are kept, so a second try goes on from there.
+        self._placed.run(
+            self._wanted(
+                walk.settings, (walk.fit.height, walk.fit.width), walk.timeline.windows[-1].stop, plan
+            ),
+            device,
+            choose_dtype(plan.dtype, device),
+            lambda: walk.denoise(texts.told(walk, device), self._last(walk.settings)),
+        )
+
+    def _wanted(self, settings: VividSettings, size: tuple[int, int], frames: int, plan: Plan) -> VividLoad:
+        dtype = choose_dtype(plan.dtype, choose_device(plan.device))
+        return load_of(self.config, self.control, settings, size, frames, dtype)
 
     def _decoded(self, walk: ShotWalk, step: int | None) -> Iterator[Tensor]:
         for index in range(len(walk.timeline.windows)):
@@ -319,24 +389,6 @@ class VividRestorer:
     def _beside(self, restored: Iterator[Tensor], sources: Tensor, size: tuple[int, int]) -> Iterator[Tensor]:
         pairs = ((frame, source, False) for frame, source in zip(restored, sources, strict=True))
         return finished(pairs, self.settings, self.masks, size, len(sources))
-
-    def _finished(self, info: VideoInfo, walks: list[ShotWalk], size: tuple[int, int]) -> Iterator[Tensor]:
-        def pairs() -> Iterator[tuple[Tensor, Tensor, bool]]:
-            sources = read_video(info.path)
-            for walk in walks:
-                for number, frame in enumerate(self._decoded(walk, None)):
-                    yield frame, resized(next(sources).image, *size), number == 0
-
-        count = sum(walk.timeline.windows[-1].stop for walk in walks)
-        yield from finished(pairs(), self.settings, self.masks, size, count)
-
-    def _model(self, plan: Plan) -> VividModel:
-        device = choose_device(plan.device)
-        dtype = choose_dtype(plan.dtype, device)
-        if self._held is None or self._held[:2] != (device, dtype):
-            self._held = None  # never two of them in memory
-            self._held = (device, dtype, self._load(device, dtype))
-        return self._held[2]
 
     def _identity(
         self, info: VideoInfo, prompt: str | None, plan: Plan, settings: VividSettings
@@ -351,13 +403,9 @@ class VividRestorer:
             "scale": plan.scale,
             "dtype": str(choose_dtype(plan.dtype, choose_device(plan.device))),
             "version": __version__,
+            # The only plan that changes results.
+            **({"memory": "fp8"} if self.room.memory == "fp8" else {}),
         }
-
-
-def _snapshots(steps: int, frames: int) -> tuple[int, ...]:
-    """After which steps the film looks: evenly, never at the last one, which is the result."""
-    wanted = {round(index * steps / (frames - 1)) for index in range(1, frames - 1)}
-    return tuple(sorted(step for step in wanted if 0 < step < steps))
 
 
 def _resized(clip: Clip, frames: Tensor) -> Clip:
@@ -365,6 +413,12 @@ def _resized(clip: Clip, frames: Tensor) -> Clip:
     if clip.alpha is not None:
         alpha = torch.stack([resized(one, frames.shape[2], frames.shape[3]) for one in clip.alpha])
     return replace(clip, frames=frames, alpha=alpha)
+
+
+def _nothing_yet(info: VideoInfo) -> UsageError:
+    return UsageError(
+        f"no step of {info.path} was taken yet, so there is nothing to show; leave --stop-at 0 out"
+    )
 
 
 def _part(progress: Progress | None, shot: Stretch, frames: int) -> Progress | None:

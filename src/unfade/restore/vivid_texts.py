@@ -6,7 +6,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from unfade.backbones.captioner import LanguageCaptioner
 from unfade.backbones.prompt_embeddings import Embed
+from unfade.backbones.video_captioner import CogVLMCaptioner, KeptDescriptions
 from unfade.conditioning.control_denoiser import ControlCondition
 from unfade.prompts.footage import FootageCaptioner, FootageRules, caption_times
 from unfade.prompts.vividvr import NEGATIVE_PROMPT, TOKENS, CaptionPlace, caption_places, place_prompts
@@ -114,6 +116,15 @@ class VividTexts:
             return positive, ControlCondition(low, embedded(NEGATIVE_PROMPT)) if self._guided else None
 
         return tell
+
+
+def move_captioner(captioner: FootageCaptioner, device: torch.device) -> None:
+    """Has a captioner that is a model work on a device, in the precision it takes there; others stay as they are."""
+    model = captioner.captioner if isinstance(captioner, KeptDescriptions) else captioner
+    if isinstance(model, (LanguageCaptioner, CogVLMCaptioner)) and model.device.type != device.type:
+        model.unload()
+        model.device = device
+        model.dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
 
 
 def _tiles(walk: ShotWalk) -> list[list[tuple[int, int]]]:

@@ -1,4 +1,4 @@
-"""A small video VAE trained from nothing: mostly photos, now and then a short clip of a photo getting better."""
+"""A small video VAE trained from nothing: mostly photos, now and then a short clip of one."""
 
 import json
 import math
@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,12 +20,16 @@ from unfade.degrade.trajectory import fade_frames, linear_frames
 from unfade.media.atomic import atomic_output
 from unfade.training.coders import scale
 from unfade.training.folded import folded_convolutions
+from unfade.training.glides import glide
 from unfade.training.optimizer import MuonAdamW
 from unfade.training.photos import Photos
 from unfade.training.run_log import forget_after
 from unfade.training.sequences import Way
 from unfade.training.team import Team
 from unfade.training.update import update
+
+# Largest standard deviation of noise on clips, pixels in [0, 1].
+_NOISIEST = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +43,7 @@ class AutoencoderRun:
         reach: largest shorter side.
         clips: every this many steps the batch is of clips.
         frames: of a clip, 4k + 1.
-        trajectory: how a clip gets better, "linear" or "fade".
+        trajectory: how a clip gets better, "linear" or "fade"; or "glide", a camera that glides over a photo.
         kinds: names of degradations that inputs may carry.
         clean: share of photos without any.
         lr, warmup: peak rate and steps to reach it; the rate falls as a cosine to a fiftieth.
@@ -56,7 +60,7 @@ class AutoencoderRun:
     reach: int = 192
     clips: int = 4
     frames: int = 5
-    trajectory: Way = "linear"
+    trajectory: Way | Literal["glide"] = "linear"
     kinds: tuple[str, ...] = ("lowlight", "haze", "gaussian-noise")
     clean: float = 0.7
     lr: float = 3e-3
@@ -189,6 +193,8 @@ class AutoencoderTrainer:
         share = plan.batch // self.team.size
         if plan.clips and step % plan.clips == plan.clips - 1:
             share = max(1, share // (plan.frames + 3))
+            if plan.trajectory == "glide":
+                return self._glided(share, dice, fields) * 2 - 1
             clean = drawn_crops(self.photos, share, plan.crop, plan.reach, dice)
             return drawn_clips(clean, self.kinds, plan.frames, dice, fields, plan.trajectory) * 2 - 1
         clean = drawn_crops(self.photos, share, plan.crop, plan.reach, dice)
@@ -198,6 +204,18 @@ class AutoencoderTrainer:
             for part in parts
         ]
         return torch.cat(mixed)[:, :, None] * 2 - 1
+
+    def _glided(self, count: int, dice: random.Random, fields: torch.Generator) -> Tensor:
+        """Clips `[B, 3, T, S, S]`; as many as stills are degraded have noise, fresh in every frame."""
+        plan = self.plan
+        clips: list[Tensor] = []
+        for _ in range(count):
+            photo = self.photos[dice.randrange(len(self.photos))]
+            clip = glide(photo, (plan.crop, plan.crop), plan.frames, fields)
+            if dice.random() >= plan.clean:
+                clip = clip + _NOISIEST * dice.random() * torch.randn(clip.shape, generator=fields)
+            clips.append(clip.clamp(0, 1).transpose(0, 1))
+        return torch.stack(clips)
 
     def loss(self, pixels: Tensor, step: int) -> Tensor:
         """What is minimised, for pixels in [-1, 1]."""

@@ -4,13 +4,12 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
 
 from unfade.core import InputError, UsageError
-from unfade.core import generator as dice_of
 from unfade.degrade.framing import Size, check_fits, sides_of
 from unfade.media.seek import FrameReader
 from unfade.training.clip_manifest import CuratedClip, CuratedVideo, read_manifest
@@ -170,35 +169,81 @@ class FootageClips:
         return video.probed.height, video.probed.width
 
 
+class Clips(Protocol):
+    """Where clean clips and what is said of them come from."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """One for each clip."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def prompt(self, index: int) -> str:
+        """The clip's caption."""
+        ...
+
+    def identity(self, index: int) -> str:
+        """What tells this clip's content from any other."""
+        ...
+
+    def enlarged(self, index: int, size: int | Size) -> bool:
+        """Whether the frames are smaller than the crop."""
+        ...
+
+    def draw(self, index: int, size: int | Size, frames: int, generator: torch.Generator) -> Tensor:
+        """Consecutive frames `[T, 3, H, W]` in [0, 1]."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class FootagePairs:
-    """Clips with what a degradation made of them; a draw depends on the seed, the clip's name and the epoch only.
+    """Clips with what a degradation made of them, in the form of sequences: first all degraded, then all clean frames.
 
     Attributes:
         clips: clean ones.
         degrade: throws the dice of a degradation.
-        seed: of all draws.
+        settings: what tells this degradation from any other.
     """
 
-    clips: FootageClips
+    clips: Clips
     degrade: Degrade
-    seed: int = 0
+    settings: str = ""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.clips.names
 
     def __len__(self) -> int:
         return len(self.clips)
 
-    def draw(self, index: int, size: int | Size, frames: int, epoch: int) -> tuple[Tensor, Tensor]:
-        """(low, clean), both `[T, 3, H, W]` in [0, 1].
+    def prompt(self, index: int) -> str:
+        """The clip's caption.
+
+        Raises:
+            InputError: it has none.
+        """
+        return self.clips.prompt(index)
+
+    def identity(self, index: int) -> str:
+        """Of the clip and the degradation."""
+        return f"{self.clips.identity(index)} {self.settings}"
+
+    def enlarged(self, index: int, size: int | Size) -> bool:
+        """Whether the frames are smaller than the crop."""
+        return self.clips.enlarged(index, size)
+
+    def draw(self, index: int, size: int | Size, frames: int, generator: torch.Generator) -> Tensor:
+        """`[2T, 3, H, W]` in [0, 1]: the degraded clip, and after it the clean one.
 
         Raises:
             InputError: as for `FootageClips.draw`.
             ValueError: the degradation changed the size.
         """
-        name = self.clips.names[index]
-        clean = self.clips.draw(index, size, frames, dice_of(self.seed, "clip", name, epoch))
-        low = self.degrade(dice_of(self.seed, "degradation", name, epoch))(clean)
+        clean = self.clips.draw(index, size, frames, generator)
+        low = self.degrade(generator)(clean)
         if low.shape != clean.shape:
             raise ValueError(
                 f"a degradation keeps the size, but made {tuple(low.shape)} of {tuple(clean.shape)}"
             )
-        return low, clean
+        return torch.cat([low, clean])

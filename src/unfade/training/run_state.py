@@ -76,15 +76,22 @@ def changed_settings(state: Mapping[str, Any], now: Mapping[str, Any], folder: P
         folder: of the run.
 
     Raises:
-        InputError: the state is of another build or other weights of the base, another role or shape of adapter.
+        InputError: the state is of another build or other weights of the base, another role or shape of adapter,
+            or another control.
     """
     before, run = (json.loads(one["run"]) for one in (state, now))
     shapes = [
         one["lora"] and {**one["lora"], "targets": sorted(one["lora"]["targets"])} for one in (before, run)
     ]
-    if (state["base"], state["role"], shapes[0]) != (now["base"], now["role"], shapes[1]):
+    control = before.get("control"), run.get("control")
+    if (state["base"], state["role"], shapes[0], control[0]) != (
+        now["base"],
+        now["role"],
+        shapes[1],
+        control[1],
+    ):
         raise InputError(
-            f"the checkpoint in {folder} is of another model or adapter; choose another folder with --runs"
+            f"the checkpoint in {folder} is of another model, adapter or control; choose another folder with --runs"
         )
     weights = (state.get("base_weights", UNKNOWN), now["base_weights"])
     if UNKNOWN not in weights and weights[0] != weights[1]:

@@ -1,4 +1,4 @@
-"""The objective of Progressive restoration: v, on a schedule that ends in pure noise."""
+"""The objective of Progressive restoration and of Vivid-VR: v, on a schedule that ends in pure noise."""
 
 from typing import Any
 
@@ -60,3 +60,32 @@ def v_loss(
     weight = torch.full((clean.shape[2],), later, device=error.device)
     weight[:front] = 1.0
     return (error.mean((0, 1, 3, 4)) * weight).sum() / weight.sum()
+
+
+def controlled_v_loss(
+    model: Any,
+    clean: Tensor,
+    noise: Tensor,
+    times: Tensor,
+    signal: Tensor,
+    low: Tensor,
+    text: Tensor,
+) -> Tensor:
+    """Mean squared error of the v that a controlled transformer predicts; its samples' times may differ.
+
+    Args:
+        model: `conditioning.control.Controlled`, or what wraps it for training.
+        clean, noise, signal: as for `v_target`; `clean` has the copies of the first latent in front.
+        times: `[B]`, 0 to 999.
+        low: latents of the degraded footage, never noised, of the shape of `clean`.
+        text: embeddings of the captions, `[B, L, D]`.
+
+    Returns:
+        A scalar, float32.
+
+    Source: Vivid-VR (arXiv 2508.14483), section 3.2.
+    """
+    state, wanted = v_target(clean, noise, signal)
+    dtype = getattr(model, "module", model).transformer.dtype
+    answer = model(state.to(dtype), low.to(dtype), text.to(dtype), times)
+    return ((answer.float() - wanted) ** 2).mean()

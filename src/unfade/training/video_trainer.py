@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from unfade.backbones.cogvideox import CogVideoX
 from unfade.backbones.wan import Wan
@@ -89,7 +89,6 @@ class VideoTrainer(ABC, Generic[Run, Model, Data]):
             UsageError: the run does not fit the model, the adapter or what it was launched by.
             ModelError: the adapter to start from does not fit.
         """
-        check_adapter(run, role, start)
         self.plan = run
         self.video: Model = video
         self.folder = folder
@@ -102,20 +101,11 @@ class VideoTrainer(ABC, Generic[Run, Model, Data]):
         self.device = self.accelerator.device
         self.log = RunLog(folder, self.leads, tracker)
         if not len(sequences):
-            raise UsageError("there is nothing to learn from; give pairs or photos")
+            raise UsageError("there is nothing to learn from; give pairs, photos or footage")
         check_run(run, video.config, self.accelerator.num_processes)
-        bare = video.denoiser.model
-        if run.lora is None:
-            bare.float().requires_grad_(True)  # type: ignore[call-arg]
-        elif start is not None:
-            told = load_adapter(bare, start, role, video.provenance)
-            self.plan = replace(run, lora=settings_of(start, told))
-            train_adapter(bare, role)
-        else:
-            attach_lora(bare, run.lora, run.seed, role)
-        if run.gradient_checkpointing:
-            bare.enable_gradient_checkpointing()
+        bare = self._learning(start)
         video.to(self.device)
+        bare.to(self.device)
         optimizer = torch.optim.AdamW(
             [parameter for parameter in bare.parameters() if parameter.requires_grad],
             lr=run.lr,
@@ -126,6 +116,30 @@ class VideoTrainer(ABC, Generic[Run, Model, Data]):
         self.model, wrapped = self.accelerator.prepare(bare, optimizer)
         self.optimizer: torch.optim.Optimizer = wrapped.optimizer
         self.store: LatentStore
+
+    def _learning(self, start: Path | None) -> nn.Module:
+        """The module that learns, with a gradient for what is to be trained and for nothing else.
+
+        Args:
+            start: what to go on from instead of beginning anew.
+
+        Raises:
+            UsageError: what is asked of the adapter does not go with the run.
+            ModelError: the adapter to start from does not fit.
+        """
+        run, bare = self.plan, self.video.denoiser.model
+        check_adapter(run, self.role, start)
+        if run.lora is None:
+            bare.float().requires_grad_(True)  # type: ignore[call-arg]
+        elif start is not None:
+            told = load_adapter(bare, start, self.role, self.video.provenance)
+            self.plan = replace(run, lora=settings_of(start, told))
+            train_adapter(bare, self.role)
+        else:
+            attach_lora(bare, run.lora, run.seed, self.role)
+        if run.gradient_checkpointing:
+            bare.enable_gradient_checkpointing()
+        return bare
 
     @abstractmethod
     def loss(self, chosen: list[int], slots: range, size: int | Size, epoch: int) -> Tensor:
