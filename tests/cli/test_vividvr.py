@@ -93,7 +93,7 @@ def test_stopped_and_gone_on_with(unfade, words, clip, tmp_path) -> None:
     )
     told = json.loads(early.out)
     assert told["status"] == "done" and told["settings"]["stop_at"] == 1
-    assert read_notes(target)["stopped"] == "at step 1 of 2" and work.is_dir()
+    assert read_notes(target)["stopped"] == "after step 1 of 2" and work.is_dir()
     first = target.read_bytes()
     ended = unfade(*command, "--overwrite")
     assert (ended.code, ended.err) == (0, "") and not work.exists()

@@ -116,6 +116,8 @@ def test_verdicts_follow_the_intervals() -> None:
     def one(low: float, high: float) -> dict[str, float]:
         return {"mean": (low + high) / 2, "low": low, "high": high, "more": 0.9}
 
+    told = {"over_input": {"without MLP": one(1, 2)}, "lost_to_whole": {"without MLP": one(0.2, 0.4)}}
+    assert verdicts({**told, "seams": {"tiles": 1, "windows": 1}})[1].endswith("only: it does converge.")
     found = verdicts(
         {
             "over_input": {"whole": one(1, 2), "without MLP": one(-1, 0.5)},
@@ -130,7 +132,7 @@ def test_verdicts_follow_the_intervals() -> None:
     ends = [
         "clips.",
         "0.50).",
-        "it does converge.",
+        "which agrees.",
         "**disagrees**.",
         "decides nothing.",
         "within 5 %.",

@@ -1,6 +1,8 @@
 """One shot through Vivid-VR: the published aggregation, resumption, and what windows and chunks must not change."""
 
 import itertools
+import multiprocessing
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -184,7 +186,7 @@ def test_nothing_is_evaluated_twice(tmp_path: Path) -> None:
     assert made.decoded
     made.settle()
     kept = sorted(path.name for path in (tmp_path / "work").rglob("*") if path.is_file())
-    assert kept == [*(f"frames-{index:05d}.safetensors" for index in range(3)), "work.json"]
+    assert kept == [".lock", *(f"frames-{index:05d}.safetensors" for index in range(3)), "work.json"]
     assert torch.equal(first, torch.stack([frame for index in range(3) for frame in made.decode(index)]))
     chunks.clear()
     assert not (tmp_path / "work").exists()
@@ -227,3 +229,23 @@ def test_settings() -> None:
     with pytest.raises(UsageError, match="tile must be a multiple of 16, not 72"):
         VividSettings(tile=72).along(config, 30)
     assert told(0, torch.zeros(1))[1] is not None
+
+
+def test_two_processes_do_not_share_a_folder(tmp_path: Path) -> None:
+    kept = FolderChunks(tmp_path / "work", {"seed": 1})
+
+    def beside() -> None:
+        try:
+            FolderChunks(tmp_path / "work", {"seed": 1})
+        except UsageError as error:
+            os._exit(7 if "another process is at work in" in str(error) else 1)
+
+    other = multiprocessing.get_context("fork").Process(target=beside)
+    other.start()
+    other.join(30)
+    assert other.exitcode == 7
+    # In the same process it goes on, and another run is told what is different.
+    FolderChunks(tmp_path / "work", {"seed": 1})
+    with pytest.raises(UsageError, match=r"work of another run \(other seed\)"):
+        FolderChunks(tmp_path / "work", {"seed": 2})
+    assert not kept.has("anything")

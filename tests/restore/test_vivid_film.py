@@ -173,7 +173,7 @@ def test_the_best_of_an_interrupted_run(ready: VividRestorer, model: Any, tmp_pa
     ready.stop_at = 0
     report = run_footage(job, ready, PLAN, prompt=WORDS)
     assert report.error is None and report.provenance["stopped"] == "after step 2 to 4 of 4"
-    assert read_notes(job.output)["stopped"] == "at step 0 of 4" and work.is_dir()
+    assert read_notes(job.output)["stopped"] == "after step 2 to 4 of 4" and work.is_dir()
     ready.stop_at = 5
     with pytest.raises(UsageError, match="can stop at step 0 to 4, not at 5"):
         ran(ready, source, work)

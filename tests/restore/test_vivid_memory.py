@@ -47,12 +47,12 @@ def test_the_published_size_fits_into_24_gb(published: Footprint) -> None:
     assert published.transformer / 1e9 == pytest.approx(2 * (5.570676352 + 1.373), rel=1e-3)
     card = planned(published, 24.5e9)
     assert card.fits and card.weights == "offload" and card.tile == 256
-    assert 21e9 < card.denoise < 22.5e9 and card.decode < 19e9 and card.encode < 13e9
+    assert 19e9 < card.denoise < 20e9 and card.decode < 19e9 and card.encode < 13e9
     # As the whole, the VAE alone would need more than a GPU of 80 GB has.
     assert published.decode > 80e9 and published.encode > 45e9
     assert planned(published, 84e9).weights == "resident" and planned(published, 84e9).tile
     streamed = planned(published, 24.5e9, "group")
-    assert streamed.denoise < 10e9 and planned(published, 20e9).weights == "group"
+    assert streamed.denoise < 7e9 and planned(published, 20e9).weights == "group"
     assert published.around + 42 * published.block < published.transformer
 
 
@@ -145,13 +145,15 @@ def test_blocks_come_one_by_one_and_go() -> None:
         assert torch.equal(found, wanted)
     # When a block is done, the next one is on its way.
     assert seen[:5] == seen[5:] == [[1], [2], [3], [4], []]
-    # Interrupted after the second, begun anew.
-    blocks[0](x)
-    blocks[1](x)
-    assert torch.equal(
-        blocks[0](x), originals[0].data @ x[0] + blocks[0].bias.data if False else blocks[0](x)
-    )
-    assert stream.brought == [1]
+    # Interrupted in the second, begun anew.
+    found = blocks[0](x)
+    with pytest.raises(RuntimeError):
+        blocks[1](found[..., :1])
+    assert stream.brought == [1, 2]
+    found = x
+    for block in blocks:
+        found = block(found)
+    assert torch.equal(found, wanted) and stream.brought == []
     stream.close()
     assert stream.brought == [] and all(
         block.weight is one for block, one in zip(blocks, originals, strict=True)

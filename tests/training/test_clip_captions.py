@@ -1,6 +1,7 @@
 """Captions of training clips: made once, whoever stops them, and each captioner's apart."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ class Counting:
     def describe(self, frames: Tensor, times: Sequence[float]) -> str:
         self.asked += 1
         return (
-            f"{self.name}: {[number_of(frame) for frame in frames]} at {[round(time, 3) for time in times]}"
+            f"{self.name} ñ: {[number_of(frame) for frame in frames]} at {[round(time, 3) for time in times]}"
         )
 
 
@@ -50,7 +51,7 @@ def test_captions_are_made_once(clips: FootageClips, tmp_path: Path) -> None:
     made = caption_clips(clips, first, path, lambda number, of: heard.append((number, of)))
     assert first.asked == 3 and heard == [(1, 3), (2, 3), (3, 3)]
     assert set(made) == {clips.caption_key(index) for index in range(3)}
-    assert made[clips.caption_key(2)] == "counting: [0, 24, 54] at [0.0, 1.0, 2.25]"
+    assert made[clips.caption_key(2)] == "counting ñ: [0, 24, 54] at [0.0, 1.0, 2.25]"
     again = Counting()
     assert caption_clips(clips, again, path) == made and again.asked == 0
     other = Counting("other")
@@ -63,11 +64,23 @@ def test_a_kill_takes_one_caption_at_most(clips: FootageClips, tmp_path: Path) -
     path = tmp_path / "captions.jsonl"
     made = caption_clips(clips, Counting(), path)
     whole = path.read_bytes()
-    for cut in (1, 20):
+    # The second one is in the middle of a letter.
+    last = whole.rstrip().rpartition(b"\n")[2]
+    for cut in (1, len(last) - last.index("ñ".encode())):
         path.write_bytes(whole[:-cut])
         again = Counting()
         assert caption_clips(clips, again, path) == made and again.asked == 1
         assert path.read_bytes() == whole
+
+
+def test_what_can_not_be_read_is_told(clips: FootageClips, tmp_path: Path) -> None:
+    video, clip = clips.parts[0]
+    lost = FootageClips(((replace(video, path=tmp_path / "gone.mp4"), clip), clips.parts[2]))
+    told = list[str]()
+    made = caption_clips(lost, Counting(), tmp_path / "captions.jsonl", unread=told.append)
+    assert list(made) == [lost.caption_key(1)] and len(told) == 1 and "can't be found" in told[0]
+    with pytest.raises(InputError, match="can't be found"):
+        caption_clips(lost, Counting(), tmp_path / "captions.jsonl")
 
 
 def test_a_damaged_line_is_named(tmp_path: Path) -> None:

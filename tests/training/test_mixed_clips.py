@@ -38,7 +38,7 @@ def test_the_ratio_is_exact(real: int, made: int, ratio: float, wanted: int) -> 
     assert all(said[f"real {index}"] == 1 for index in range(real))
     of_made = [said[f"made {index}"] for index in range(made)]
     assert sum(of_made) == wanted and max(of_made) - min(of_made) <= 1
-    assert [mixed.is_made(index) for index in range(len(mixed))] == [False] * real + [True] * wanted
+    assert [mixed.prompt(index)[:4] for index in range(len(mixed))] == ["real"] * real + ["made"] * wanted
 
 
 def test_a_choice_depends_on_the_seed_and_the_names() -> None:
@@ -80,7 +80,6 @@ def test_draws_are_those_of_the_clips_themselves(tmp_path: Path) -> None:
         drawn = mixed.draw(index, 48, 9, generator(5))
         assert torch.equal(drawn, clips.draw(own, 48, 9, generator(5)))
         assert mixed.identity(index) == clips.identity(own)
-        assert mixed.caption_key(index) == clips.caption_key(own) and mixed.parts[index] == clips.parts[own]
         assert mixed.enlarged(index, 49) and not mixed.enlarged(index, 48)
     assert mixed.names[3] == f"{mixed.names[2]}-again-1"
     pairs = FootagePairs(mixed, lambda dice: lambda clip: clip)

@@ -104,15 +104,16 @@ def test_two_processes_take_the_steps_of_one(
     assert len(states["two"]["weights"]) == len(learnt(one))
 
 
-def test_control_spread_over_two_processes_takes_the_steps_of_one(tmp_path: Path) -> None:
-    """What is frozen is spread as well, and is no part of what is kept."""
+@pytest.mark.parametrize("spread", [False, True], ids=["copies", "spread"])
+def test_control_over_two_processes_takes_the_steps_of_one(spread: bool, tmp_path: Path) -> None:
+    """What is frozen is copied or spread as well, and is no part of what is kept."""
 
     def make(folder: Path) -> VividTrainer:
         return trainer(folder, cache=tmp_path / "latents")
 
     one = make(tmp_path / "one")
     one.run(2)
-    _two(make, True, tmp_path / "two", 2)
+    _two(make, spread, tmp_path / "two", 2)
     states = _compared(tmp_path)
     assert set(states["two"]["weights"]) == {
         name for name, value in one.model.named_parameters() if value.requires_grad

@@ -154,8 +154,13 @@ def test_lengths_rates_and_times() -> None:
     assert len(set((run.times(3) * 32 // 1000).tolist())) == 32
     with pytest.raises(UsageError, match="no number of frames 8k"):
         VividRun(frames=24, least_frames=18)
-    with pytest.raises(ValueError, match="iterations"):
-        VividRun(iterations=0)
+    for wrong, told in (
+        ("iterations", "iterations"),
+        ("cooling", "half a cosine"),
+        ("least_frames", "least_frames"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            VividRun(**{wrong: 0.1 if wrong == "cooling" else 0})  # type: ignore[arg-type]
 
 
 def test_a_base_in_bfloat16_learns_in_float32(tmp_path: Path) -> None:

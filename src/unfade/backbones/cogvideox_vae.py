@@ -108,7 +108,7 @@ class CogVideoXVae:
             nonlocal cache, strips
             self._arrive()
             if cache is None and strips is None:
-                strips = self._strips(chunk.shape[0] * chunk.shape[3] * chunk.shape[4])
+                strips = self._strips(chunk.shape[0] * chunk.shape[3] * chunk.shape[4], chunk.shape[2])
             pixels = chunk.to(self.device, self.dtype) * 2 - 1
             self.frames_encoded += chunk.shape[0] * chunk.shape[2]
             if strips is not None:
@@ -132,7 +132,8 @@ class CogVideoXVae:
 
     @torch.inference_mode()
     def _latents(self, clip: Tensor, dice: torch.Generator | None) -> Tensor:
-        if self._strips(clip.shape[0] * clip.shape[3] * clip.shape[4]):
+        first = min(clip.shape[2], cast(int, self.model.num_sample_frames_batch_size) + 1)
+        if self._strips(clip.shape[0] * clip.shape[3] * clip.shape[4], first):
             posterior = self._in_strips(clip)
         else:
             self._arrive()
@@ -171,7 +172,9 @@ class CogVideoXVae:
         if count % 2 == 0:
             raise ValueError(f"an odd number of latents can be decoded, not {count}")
         places = latents.shape[0] * latents.shape[3] * latents.shape[4]
-        strips = self._strips(places * 4 ** (len(self.model.config["block_out_channels"]) - 1))
+        pixels = places * 4 ** (len(self.model.config["block_out_channels"]) - 1)
+        first = 1 if count == 1 else cast(int, self.model.num_sample_frames_batch_size) + 1
+        strips = self._strips(pixels, first)
         cache: dict[str, Tensor] | None = None
         start = 0
         stop = min(count, size + 1)
@@ -195,18 +198,24 @@ class CogVideoXVae:
         self.frames_decoded += chunk.shape[0] * chunk.shape[2]
         return (chunk.float() * 0.5 + 0.5).clamp(0, 1)
 
-    def _strips(self, pixels: int) -> Strips | None:
+    def _strips(self, pixels: int, first: int) -> Strips | None:
         """What works on frames of so many pixels in all; None for diffusers' own layers.
 
+        Args:
+            pixels: of a frame, of all samples.
+            first: frames of the first chunk; the others have as many as the model was trained with.
+
         Those cut what goes into a convolution along time, by its bytes in 16 bits, and fail where a piece has fewer
-        frames than the kernel: from 1.7 megapixels on, with the published channels.
+        frames than the kernel: from 1.7 megapixels on, with the published channels, and of a single frame from 1.4 on.
         """
         if self.tile:
             return Strips(self.tile)
-        frames = cast(int, self.model.num_sample_frames_batch_size) + 2
         channels = max(self.model.config["block_out_channels"][:2])
-        pieces = int(channels * frames * pixels * 2 / 2**30 / 2) + 1
-        return Strips(_LARGE) if -(-frames // pieces) < 3 else None
+        for count in (first + 2, cast(int, self.model.num_sample_frames_batch_size) + 2):
+            pieces = int(channels * count * pixels * 2 / 2**30 / 2) + 1
+            if -(-count // pieces) < 3:
+                return Strips(_LARGE)
+        return None
 
     def _arrive(self) -> None:
         if self.before:

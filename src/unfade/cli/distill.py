@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from unfade.cli.size import size_of
+
 app = typer.Typer(no_args_is_help=True, help="Make training clips with a frozen model.")
 
 
@@ -21,7 +23,9 @@ def distill_concepts(
     strength: Annotated[
         float, typer.Option(help="Share of the schedule a clip goes back; 1 begins with pure noise.")
     ] = 0.5,
-    steps: Annotated[int, typer.Option(help="Of the whole schedule; divides 1000.", min=1, max=1000)] = 50,
+    steps: Annotated[
+        int, typer.Option(help="Of the whole schedule; best a divisor of 1000.", min=1, max=1000)
+    ] = 50,
     sampler: Annotated[Literal["dpm", "ddim"], typer.Option(help="The solver.")] = "dpm",
     guidance: Annotated[float, typer.Option(help="Scale; 1 is none.", min=1)] = 6.0,
     negative: Annotated[str, typer.Option(help="Prompt to go away from.")] = "",
@@ -29,6 +33,10 @@ def distill_concepts(
         bool, typer.Option("--suffix/--no-suffix", help="Add what Vivid-VR adds to every caption.")
     ] = False,
     captioner: Annotated[str, typer.Option(help="rules, or a model as unfade prompt takes it.")] = "rules",
+    trust_remote_code: Annotated[
+        bool,
+        typer.Option("--trust-remote-code", help="Run the captioner's own Python code, from its folder."),
+    ] = False,
     captions: Annotated[
         Path | None, typer.Option(help="Captions of the footage that were made before (JSON lines).")
     ] = None,
@@ -62,7 +70,7 @@ def distill_concepts(
         negative=negative,
         suffix=suffix,
         frames=frames,
-        size=_size(size),
+        size=size_of(size, "--size"),
         seed=seed,
         count=count,
     )
@@ -72,7 +80,7 @@ def distill_concepts(
         model,
         output,
         run,
-        captioner=footage_captioner_of(captioner, None, device=device),
+        captioner=footage_captioner_of(captioner, None, trust_remote_code, device),
         captions=captions,
         shard=part,
         device=device,
@@ -97,17 +105,6 @@ def distill_merge(
 
 def _say(line: str) -> None:
     typer.echo(line)
-
-
-def _size(text: str) -> tuple[int, int]:
-    """(height, width)."""
-    sides = text.lower().split("x")
-    if len(sides) > 2 or not all(side.isascii() and side.isdigit() and int(side) for side in sides):
-        raise typer.BadParameter(
-            f"{text!r} is neither a side such as 1024 nor a width and a height such as 1360x768",
-            param_hint="--size",
-        )
-    return int(sides[-1]), int(sides[0])
 
 
 def _shard(text: str) -> tuple[int, int]:

@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from unfade.cli.size import size_of
+
 app = typer.Typer(no_args_is_help=True, help="Train a model.")
 
 
@@ -230,6 +232,10 @@ def train_vivid(
     ] = None,
     ratio: Annotated[float, typer.Option(help="Distilled clips for each real one.", min=0)] = 0.2,
     captioner: Annotated[str, typer.Option(help="rules, or a model as unfade prompt takes it.")] = "rules",
+    trust_remote_code: Annotated[
+        bool,
+        typer.Option("--trust-remote-code", help="Run the captioner's own Python code, from its folder."),
+    ] = False,
     least_side: Annotated[int, typer.Option(help="Pixels of a frame's shorter side.", min=1)] = 1024,
     least_fps: Annotated[float, typer.Option(help="Frames a second.", min=0)] = 24.0,
     least_seconds: Annotated[float, typer.Option(help="Of a shot.", min=0)] = 2.0,
@@ -249,7 +255,7 @@ def train_vivid(
     held_out: Annotated[int, typer.Option(help="Videos kept for validation.", min=0)] = 2,
     start: Annotated[Path | None, typer.Option(help="A control folder to go on from.")] = None,
     steps: Annotated[int | None, typer.Option(help="Of the whole run.", min=1)] = None,
-    crop: Annotated[str | None, typer.Option(metavar="PX|HxW", help="Of the frames.")] = None,
+    crop: Annotated[str | None, typer.Option(metavar="PX|WxH", help="Of the frames.")] = None,
     frames: Annotated[int | None, typer.Option(help="Of the longest clip: 17, 25, 33, ...")] = None,
     least_frames: Annotated[int | None, typer.Option(help="Of the shortest.")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
@@ -270,14 +276,13 @@ def train_vivid(
     until: Annotated[
         int | None, typer.Option(help="Stop after this step; a later start goes on.", min=1)
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where it trains.")] = "auto",
 ) -> None:
     """Train Vivid-VR's control; started again with the same --runs it goes on exactly where it stopped."""
     _check_installed("Vivid-VR")
     from unfade.cli.prompt import footage_captioner_of
     from unfade.recipes.run_vivid import run_vivid
     from unfade.training.curation import CurationRules
-    from unfade.training.video_run import parse_stages
 
     rules = CurationRules(
         least_side=least_side, least_fps=least_fps, least_seconds=least_seconds,
@@ -286,10 +291,10 @@ def train_vivid(
     with _saying_where(runs):
         written = run_vivid(
             videos, model, runs, recipe=recipe, rules=rules, judge=judge,
-            captioner=footage_captioner_of(captioner, None), concepts=concepts, ratio=ratio,
+            captioner=footage_captioner_of(captioner, None, trust_remote_code, device), concepts=concepts, ratio=ratio,
             connectors=connectors, projector=projector, held_out=held_out, start=start, tracker=tracker,
             until=until, device=device, say=typer.echo, report=_report_video, iterations=steps,
-            stages=parse_stages(f"1x{crop}") if crop else None, frames=frames, least_frames=least_frames, lr=lr,
+            stages=((1, size_of(crop, "--crop")),) if crop else None, frames=frames, least_frames=least_frames, lr=lr,
             batch=batch, accumulation=accumulation, crops=crops, text_dropout=text_dropout, seed=seed,
             checkpoint_every=checkpoint_every, validate_every=validate_every, precision=precision,
         )  # fmt: skip

@@ -1,7 +1,7 @@
 """Vivid-VR's control of a frozen CogVideoX: what is trained, how it begins, and how both answer together."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -167,17 +167,18 @@ class ControlNet(_Injecting):
         for mine, theirs in pairs:
             mine.load_state_dict(theirs.state_dict())
 
-    def forward(self, x: Tensor, low: Tensor, text: Tensor, times: Tensor, rotary: Rotary) -> list[Tensor]:
-        """`[B, N, width]` after each block; arguments as for `Controlled`."""
+    def forward(
+        self, x: Tensor, low: Tensor, text: Tensor, times: Tensor, rotary: Rotary
+    ) -> Iterator[Tensor]:
+        """Gives `[B, N, width]` after each block, evaluated when it is asked for; arguments as for `Controlled`."""
         time = self.time_embedding(self.time_proj(times).to(x.dtype))
         tokens = self.patch_embed(text, x.transpose(1, 2)) + self._added(text, low, time)
         length = text.shape[1]
         words, clip = tokens[:, :length], tokens[:, length:]
-        answers: list[Tensor] = []
+        del tokens
         for block in self.transformer_blocks:
             clip, words = _passed(block, clip, words, time, rotary, self.gradient_checkpointing)
-            answers.append(clip)
-        return answers
+            yield clip
 
 
 class Control(nn.Module):
@@ -196,6 +197,12 @@ class Control(nn.Module):
         layers = config["num_layers"]
         if settings.blocks > layers:
             raise ValueError(f"{settings.blocks} blocks of control are more than the transformer's {layers}")
+        every = math.ceil(layers / settings.blocks)
+        if math.ceil(layers / every) != settings.blocks:
+            raise ValueError(
+                f"{layers} blocks of the transformer don't listen to all of {settings.blocks} blocks of control; "
+                "choose a number that divides them evenly"
+            )
         if config["ofs_embed_dim"] is not None:
             raise ValueError("control is for text-to-video models; this one sees a photo")
         self.settings = settings
@@ -205,7 +212,7 @@ class Control(nn.Module):
             connector(_width(config), config["num_attention_heads"], settings.bottleneck, settings.connectors)
             for _ in range(layers)
         )
-        self.every = math.ceil(layers / settings.blocks)
+        self.every = every
 
     @classmethod
     def beginning(
@@ -226,6 +233,9 @@ class Controlled(nn.Module):
         transformer: diffusers' `CogVideoXTransformer3DModel` of a text-to-video model.
         control: what is trained.
     """
+
+    # Which modules are spread one by one where a model is spread over GPUs.
+    _no_split_modules = ("CogVideoXBlock",)
 
     def __init__(self, transformer: "CogVideoXTransformer3DModel", control: Control) -> None:
         super().__init__()
@@ -257,14 +267,19 @@ class Controlled(nn.Module):
         base, control = self.transformer, self.control
         config: Any = base.config
         rotary = rotary or rotary_of(config, x.shape[2], x.shape[3], x.shape[4], x.device)
-        told = control.controlnet(x, low, text, times, rotary)
+        answers = control.controlnet(x, low, text, times, rotary)
         time = base.time_embedding(base.time_proj(times).to(x.dtype))
         tokens = base.patch_embed(text, x.transpose(1, 2)) + control.injection(text, low, time)
         length = text.shape[1]
         words, clip = tokens[:, :length], tokens[:, length:]
+        # Each is several hundred megabytes at full size.
+        del tokens
+        told = clip
         for index, (block, join) in enumerate(zip(base.transformer_blocks, control.connectors, strict=True)):
+            if index % control.every == 0:
+                told = next(answers)
             clip, words = _passed(block, clip, words, time, rotary, base.gradient_checkpointing)
-            clip = join(clip, told[index // control.every])
+            clip = join(clip, told)
         clip = base.proj_out(base.norm_out(base.norm_final(clip), temb=time))
         return _unpatched(clip, config, x)
 

@@ -11,7 +11,14 @@ from torch import Tensor
 
 from unfade.core import InputError
 from unfade.media.pixels import displayed_size
-from unfade.media.video import VideoInfo, main_stream, missing_seconds, open_footage, pictures_of
+from unfade.media.video import (
+    VideoInfo,
+    main_stream,
+    missing_seconds,
+    open_footage,
+    pictures_of,
+    until_damage,
+)
 
 SIDE = 32
 # Without the others a colour is that of every second pixel of the thumbnail.
@@ -55,7 +62,7 @@ def glances(info: VideoInfo) -> Iterator[Glance]:
         stream = main_stream(info.path, container)
         stream.thread_type = "AUTO"
         try:
-            for picture in pictures_of(container, stream):
+            for picture in until_damage(pictures_of(container, stream), stream):
                 pts = picture.pts if picture.pts is not None else picture.dts
                 pts = end or 0 if pts is None else pts
                 if displayed_size(picture.width, picture.height, info.orientation) != (

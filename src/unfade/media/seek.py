@@ -19,6 +19,7 @@ from unfade.media.video import (
     open_footage,
     pictures_of,
     probe_video,
+    until_damage,
     upright,
 )
 
@@ -105,11 +106,12 @@ class FrameReader:
         """Pictures with their numbers, the mark's first or, where it can't be sought, from the beginning."""
         sought = None if mark is None else self._sought(mark.pts)
         if mark is not None and sought is not None:
-            yield from enumerate(sought, mark.index)
+            yield from enumerate(until_damage(sought, self._stream), mark.index)
             return
         self.num_rewinds += mark is not None
         with open_footage(self.info.path) as container:
-            for index, picture in enumerate(pictures_of(container, _threaded(self.info.path, container))):
+            stream = _threaded(self.info.path, container)
+            for index, picture in enumerate(until_damage(pictures_of(container, stream), stream)):
                 if mark is not None and index == mark.index and _time_of(picture) not in (None, mark.pts):
                     raise InputError(
                         f"{self.info.path} does not show frame {index} at the time that was noted of it; is it "

@@ -173,25 +173,13 @@ def _frames(info: VideoInfo) -> Iterator[VideoFrame]:
     with open_footage(path) as container:
         stream = main_stream(path, container)
         stream.thread_type = "AUTO"
-        pictures = pictures_of(container, stream)
-        while True:
-            try:
-                picture = next(pictures, None)
-            except FFmpegError as error:
-                failure = error
-                break
-            if picture is None:
-                break
-            frame = upright(picture, index, end, info)
-            yield frame
-            index, end = index + 1, frame.pts + (frame.duration or step)
-        if failure is not None:
-            # Decoder threads still hold frames from before the damage.
-            with suppress(FFmpegError):
-                for picture in stream.codec_context.decode(None):
-                    frame = upright(picture, index, end, info)
-                    yield frame
-                    index, end = index + 1, frame.pts + (frame.duration or step)
+        try:
+            for picture in until_damage(pictures_of(container, stream), stream):
+                frame = upright(picture, index, end, info)
+                yield frame
+                index, end = index + 1, frame.pts + (frame.duration or step)
+        except FFmpegError as error:
+            failure = error
         # Where frames are reordered, containers may promise a longer time than all their frames take.
         complete = bool(stream.frames) and index >= stream.frames
         missing = 0.0 if complete else missing_seconds(stream, end, info)
@@ -215,6 +203,16 @@ def pictures_of(container: InputContainer, stream: av.VideoStream) -> Iterator[a
         for picture in decoded:
             started = True
             yield picture
+
+
+def until_damage(pictures: Iterator[av.VideoFrame], stream: av.VideoStream) -> Iterator[av.VideoFrame]:
+    """The pictures; after damage, those from before it that decoder threads still hold, and then the error."""
+    try:
+        yield from pictures
+    except FFmpegError:
+        with suppress(FFmpegError):
+            yield from stream.codec_context.decode(None)
+        raise
 
 
 def upright(picture: av.VideoFrame, index: int, end: int | None, info: VideoInfo) -> VideoFrame:

@@ -21,6 +21,7 @@ def manifest_of(
     judge: Judge | None = None,
     *,
     shared: bool = False,
+    begun: bool = False,
 ) -> Path:
     """A manifest that was given, or that of the folders, curated once.
 
@@ -31,6 +32,7 @@ def manifest_of(
         say: told of each video.
         judge: measures quality.
         shared: whether other processes ask for the same at the same time.
+        begun: whether something was made of the folder's manifest already, which then stays as it is.
 
     Raises:
         InputError: something is neither, or there is no footage.
@@ -38,6 +40,10 @@ def manifest_of(
         OutputError: the manifest can't be written.
     """
     if len(videos) == 1 and videos[0].is_file():
+        if judge is not None or rules != CurationRules(least_side=rules.least_side):
+            raise UsageError(
+                f"{videos[0]} was curated already; leave the judge and the rules out, or give folders"
+            )
         return videos[0]
     if not videos:
         raise UsageError("there is no footage to begin with; name its folders, or a manifest")
@@ -45,8 +51,10 @@ def manifest_of(
         lacking = next(one for one in videos if not one.is_dir())
         raise InputError(f"{lacking} is not a folder of videos; give folders, or one manifest")
     manifest = folder / FOOTAGE
+    if begun and manifest.exists():
+        return manifest
     manifest.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(manifest, shared):
+    with _alone(manifest, shared, say):
         totals = curate(
             videos,
             manifest,
@@ -59,7 +67,7 @@ def manifest_of(
 
 
 @contextmanager
-def _alone(manifest: Path, shared: bool) -> Iterator[None]:
+def _alone(manifest: Path, shared: bool, say: Say) -> Iterator[None]:
     """Lets one process of several in at a time; a process that is killed holds nobody up."""
     if not shared:
         yield
@@ -71,5 +79,9 @@ def _alone(manifest: Path, shared: bool) -> Iterator[None]:
             "several shards can't look through folders at once on this system; give the manifest of curated footage"
         ) from error
     with manifest.with_name(f".{manifest.name}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("another process looks through the footage; waiting for it")
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -2,11 +2,10 @@
 
 import json
 import os
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from unfade.recipes.progression_shard import (
     check_photo,
     prompts_of,
 )
+from unfade.recipes.workers import begin_worker
 from unfade.training.progression import KIND, MANIFEST, SHARDS, ProgressionSet
 
 PREVIEW = "preview.mp4"
@@ -163,7 +163,7 @@ def _made(
             yield shard, build_shard(shard, settings, folder, prompts(shard))
         return
     # Spawned, since libvips must not be forked.
-    pool = ProcessPoolExecutor(min(workers, len(shards)), get_context("spawn"), _begin)
+    pool = ProcessPoolExecutor(min(workers, len(shards)), get_context("spawn"), begin_worker)
     waiting: dict[Future[dict[str, Any]], Shard] = {}
     try:
         for shard in shards:
@@ -179,18 +179,6 @@ def _made(
 def _finished(waiting: dict[Future[dict[str, Any]], Shard]) -> Iterator[tuple[Shard, dict[str, Any]]]:
     for future in wait(waiting, return_when=FIRST_COMPLETED).done:
         yield waiting.pop(future), future.result()
-
-
-def _begin() -> None:
-    """A worker takes one core, and ends when the process that started it does, however that ended."""
-    torch.set_num_threads(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    if (parent := parent_process()) is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _cores() -> int:

@@ -25,7 +25,7 @@ from unfade.restore.load import located
 from unfade.restore.placement import Placement, Room
 from unfade.training.clip_captions import caption_clips, read_captions
 from unfade.training.clip_manifest import shard_path
-from unfade.training.concept_store import ConceptStore
+from unfade.training.concept_store import NOTE, ConceptStore
 from unfade.training.concepts import (
     ConceptRow,
     ConceptRun,
@@ -85,7 +85,7 @@ def run_concepts(
     opened = open_cogvideox(path, sees_photo=False)
     _check_run(run, opened.config)
     rules = CurationRules(least_side=min(run.size))
-    manifest = manifest_of(videos, folder, rules, say, shared=shard[1] > 1)
+    manifest = manifest_of(videos, folder, rules, say, shared=shard[1] > 1, begun=(folder / NOTE).exists())
     clips = FootageClips.of(manifest, run.frames)
     chosen = chosen_clips(clips, run, shard)
     made_of = {
@@ -106,6 +106,8 @@ def run_concepts(
     failed = len(lost)
     if there:
         told = _captions(clips, there, captioner, captions, folder, shard, say)
+        unseen = {index for index in there if clips.caption_key(index) not in told}
+        lost, failed = lost | unseen, failed + len(unseen)
         make = _maker(opened, tuple(dict.fromkeys(told.values())), run, where, precision, cache)
         readable = [index for index in chosen if index not in lost]
         told_clips = replace(clips, captions=told)
@@ -150,19 +152,40 @@ def _captions(
     shard: tuple[int, int],
     say: Say,
 ) -> dict[str, str]:
-    """The captions of some clips by `caption_key`; those that nobody made yet are kept in this shard's file."""
-    found = read_captions(known, captioner.identity) if known else {}
+    """The captions of some clips by `caption_key`; those that nobody made yet are kept in this shard's file.
+
+    Clips that can't be read have none.
+    """
+    found = _known(known, captioner) if known else {}
     rest = tuple(clips.parts[index] for index in wanted if clips.caption_key(index) not in found)
     made = caption_clips(
         FootageClips(rest),
         captioner,
         shard_path(folder / FOOTAGE_CAPTIONS, shard),
         lambda number, of: say(f"caption {number} of {of}"),
+        lambda why: say(f"left out: {why}"),
     )
     # A model that captions has to go before the base comes.
     if (unload := getattr(captioner, "unload", None)) is not None:
         unload()
     return found | made
+
+
+def _known(path: Path, captioner: FootageCaptioner) -> dict[str, str]:
+    """The captions of a file that are this captioner's.
+
+    Raises:
+        InputError: there is no such file, or it is damaged.
+        UsageError: they are all another captioner's.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} is not there; check the path of --captions, or leave it out")
+    found = read_captions(path, captioner.identity)
+    if not found:
+        raise UsageError(
+            f"{path} holds no caption by {captioner.name}; give the --captioner that made it, or leave it out"
+        )
+    return found
 
 
 def _maker(

@@ -13,7 +13,8 @@ from torch import Tensor
 from unfade.backbones.cogvideox_folder import load_cogvideox, open_cogvideox
 from unfade.backbones.video import embeddings_of
 from unfade.conditioning.connectors import ConnectorKind
-from unfade.core import UsageError, subseed
+from unfade.conditioning.control_file import settings_of
+from unfade.core import InputError, UsageError, subseed
 from unfade.degrade.framing import sides_of
 from unfade.degrade.second_order import SecondOrder
 from unfade.evaluation.metrics.learned import learned_metric
@@ -103,26 +104,36 @@ def run_vivid(
     with processes.main_process_first():
         lead = processes.is_main_process
         tell = say if lead else _nothing
-        manifest = manifest_of(videos, folder, rules, tell, _judge(judge) if judge else None)
+        if start is not None and settings_of(start) != run.control:
+            raise UsageError(
+                f"{start} is a control of another make than this run's; take its settings, or another"
+            )
+        measured, begun = _judge(judge) if judge else None, (folder / ASKED).exists()
+        manifest = manifest_of(videos, folder, rules, tell, measured, begun=begun)
         every = FootageClips.of(manifest, run.frames)
+        training, apart = _parted(every, held_out, run)
+        made = None if concepts is None else _made_anew(concepts, every, apart, run)
+        asked = {
+            "footage": _hash(manifest),
+            "captioner": looks.identity,
+            "held out": sorted({str(video.path) for video, _ in apart.parts}),
+            "concepts": None
+            if concepts is None
+            else [_hash(concepts / name) for name in (MANIFEST, CAPTIONS)],
+            "ratio": None if concepts is None else ratio,
+        }
+        if lead or begun:
+            hold_to(folder / ASKED, asked)
         told = caption_clips(
-            every,
+            FootageClips((*training.parts, *apart.parts)),
             looks,
             folder / FOOTAGE_CAPTIONS,
             lambda number, of: tell(f"caption {number} of {of}"),
         )
         if (unload := getattr(looks, "unload", None)) is not None:
             unload()
-        training, apart = _parted(replace(every, captions=told), held_out, run)
-        asked = {
-            "manifest": hashlib.sha256(manifest.read_bytes()).hexdigest(),
-            "held out": sorted({str(video.path) for video, _ in apart.parts}),
-            "concepts": str(concepts),
-            "ratio": ratio,
-        }
-        if lead or (folder / ASKED).exists():
-            hold_to(folder / ASKED, asked)
-        source = training if concepts is None else _mixed(training, concepts, ratio, run)
+        training, apart = (replace(part, captions=told) for part in (training, apart))
+        source: Clips = training if made is None else MixedClips(training, made, ratio, run.seed)
         said = {"", *told.values(), *(source.prompt(index) for index in range(len(source)))}
         embeddings.prepare(sorted(said), processes.device or torch.device(device))
     degradation = repr((SCALE, DEGRADATION))
@@ -186,7 +197,7 @@ def _parted(clips: FootageClips, held_out: int, run: VividRun) -> tuple[FootageC
     height, width = max((sides_of(size) for _, size in run.stages), key=lambda sides: sides[0] * sides[1])
     large = [index for index in range(len(clips)) if not clips.enlarged(index, (height, width))]
     if not large:
-        raise UsageError(f"no clip has {width} x {height} pixels; give larger footage, or smaller --stages")
+        raise UsageError(f"no clip has {width} x {height} pixels; give larger footage, or a smaller --crop")
     paths = sorted({str(clips.parts[index][0].path) for index in large})
     if len(paths) <= held_out:
         raise UsageError(
@@ -202,10 +213,38 @@ def _parted(clips: FootageClips, held_out: int, run: VividRun) -> tuple[FootageC
     return replace(clips, parts=parts[0]), replace(clips, parts=tuple(first[path] for path in sorted(first)))
 
 
-def _mixed(real: FootageClips, concepts: Path, ratio: float, run: VividRun) -> Clips:
-    """Real clips and those made anew."""
+def _made_anew(concepts: Path, every: FootageClips, apart: FootageClips, run: VividRun) -> FootageClips:
+    """Clips of a distillation that are large enough, and none that was made of a held-out video.
+
+    Raises:
+        InputError: the folder is not that of a distillation, or its shards were not merged.
+        UsageError: no clip is left.
+    """
+    if not (concepts / MANIFEST).is_file():
+        raise InputError(
+            f"{concepts} has no {MANIFEST}; name what unfade distill concepts made, merged by unfade distill merge "
+            "if it has shards"
+        )
     made = FootageClips.of(concepts / MANIFEST, run.frames, read_captions(concepts / CAPTIONS))
-    return MixedClips(real, made, ratio, run.seed)
+    paths = {video.path for video, _ in apart.parts}
+    held = {every.caption_key(index) for index, (video, _) in enumerate(every.parts) if video.path in paths}
+    sizes = [size for _, size in run.stages]
+    left = tuple(
+        part
+        for index, part in enumerate(made.parts)
+        # A clip made anew is named after the clip it was made of.
+        if part[0].path.stem not in held and not any(made.enlarged(index, size) for size in sizes)
+    )
+    if not left:
+        raise UsageError(
+            f"{concepts} has no clip that is as large as the crop and not of a held-out video; distil more, or larger "
+            "ones"
+        )
+    return replace(made, parts=left)
+
+
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _nothing(line: str) -> None:

@@ -5,6 +5,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from unfade.core import InputError, generator
+from unfade.media.atomic import atomic_output
 from unfade.prompts.footage import FootageRules
 from unfade.recipes.vivid_cpu import VividCpu
 from unfade.training.clip_captions import caption_clips, read_captions
@@ -46,7 +47,8 @@ def make_footage(folder: Path, learning: Photos, held_out: Photos, clips: Path, 
                 write_nearly_lossless(made, path, _FPS, {})
         for film in films:
             if not (place / film.name).exists():
-                shutil.copyfile(film, place / film.name)
+                with atomic_output(place / film.name) as temporary:
+                    shutil.copyfile(film, temporary)
         seconds = recipe.length / float(_FPS)
         rules = CurationRules(
             least_side=recipe.size, least_fps=20.0, least_seconds=0.9 * seconds, most_seconds=2 * seconds

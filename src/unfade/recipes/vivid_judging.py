@@ -126,7 +126,8 @@ def seams(proof: VividProof, variant: str, count: int) -> Seams:
     """
     recipe, restorer = proof.recipe, restorer_of(proof, variant, proof.recipe.size)
     _, photos = proof.material
-    fitting = [index for index in range(len(photos)) if min(photos[index].shape[1:]) >= recipe.wide][:count]
+    # The largest ones first; smaller ones would be enlarged.
+    fitting = sorted(range(len(photos)), key=lambda index: -min(photos[index].shape[1:]))[:count]
     length = 2 * recipe.control.frames - 1
     along = restorer.settings.along(recipe.model, recipe.wide // recipe.model.stride)
     cuts = [tile.stop * recipe.model.stride for tile in along[:-1]]

@@ -2,10 +2,8 @@
 
 import shutil
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, replace
 from functools import cached_property
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,7 @@ from unfade.recipes.same_photos import check_same_photos
 from unfade.recipes.small_coder import train_coder
 from unfade.recipes.vivid_cpu import DEGRADATION, RECIPES
 from unfade.recipes.vivid_footage import curated, make_footage
+from unfade.recipes.workers import in_workers
 from unfade.training.clip_captions import read_captions
 from unfade.training.concept_store import CAPTIONS, MANIFEST, ConceptStore
 from unfade.training.concepts import chosen_clips, make_concepts, reimagined_clip
@@ -190,16 +189,19 @@ class VividProof:
             KeyboardInterrupt: as asked for; what is done is saved.
         """
         self.needs(self.model, "base")
-        self.needs(self.concepts / MANIFEST, "concepts")
+        if not (self.concepts / MANIFEST).exists() or len(self.made_anew()) < (
+            self.recipe.concepts.count or 1
+        ):
+            raise UsageError(
+                f"{self.concepts} is not whole yet; run --stage concepts before this one, or --stage all"
+            )
         left = [name for name in self.recipe.variants if not self.control(name).exists()]
         if workers == 1 or len(left) < 2:
             for name in left:
                 self.train_control(name)
             return
         place = self.name, self.photos, self.clips, self.folder, self.report
-        with ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
-            for done in [pool.submit(_train_control, *place, name) for name in left]:
-                done.result()
+        in_workers(_train_control, [(*place, name) for name in left], workers)
 
     def train_control(self, variant: str) -> None:
         """One variant, from control that changes nothing yet."""

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import os
 import shutil
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -64,7 +66,7 @@ class FolderChunks:
         identity: everything the chunks depend on; a folder of another run is refused.
 
     Raises:
-        UsageError: the folder is of another run.
+        UsageError: the folder is of another run, or another process works in it.
         OutputError: it can't be written.
     """
 
@@ -74,14 +76,18 @@ class FolderChunks:
         told = {"run": hashlib.sha256(text.encode()).hexdigest(), "of": json.loads(text)}
         path = folder / _NOTES
         if path.is_file():
-            if _run_of(path) != told["run"]:
+            run, before = _run_of(path)
+            if run != told["run"]:
+                differ = [name for name, value in told["of"].items() if before.get(name) != value]
                 raise UsageError(
-                    f"{folder} keeps the work of another run (other footage, model, prompt or settings); go on with "
-                    "that one's command, or delete the folder to begin anew"
+                    f"{folder} keeps the work of another run (other {', '.join(differ) or 'notes'}); go on with that "
+                    "one's command, or delete the folder to begin anew"
                 )
-            return
-        with atomic_output(path) as temporary:
-            temporary.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        else:
+            with atomic_output(path) as temporary:
+                temporary.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        if (lock := _locked(folder)) is not None:
+            weakref.finalize(self, os.close, lock)
 
     def get(self, name: str) -> dict[str, Tensor] | None:
         from safetensors import SafetensorError
@@ -136,8 +142,29 @@ def from_levels(levels: Tensor) -> Tensor:
     return levels.float() / 65535
 
 
-def _run_of(path: Path) -> str:
+def _run_of(path: Path) -> tuple[str, Mapping[str, Any]]:
+    """What identifies the run that a folder is of, and what that was made of."""
     try:
-        return str(json.loads(path.read_text(encoding="utf-8")).get("run"))
-    except (OSError, ValueError, AttributeError):
-        return "damaged"
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        return str(kept["run"]), dict(kept["of"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "damaged", {}
+
+
+def _locked(folder: Path) -> int | None:
+    """A lock that other processes respect until the file is closed or the process ends; None where there are none.
+
+    Raises:
+        UsageError: another process holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    file = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(file)
+        raise UsageError(f"another process is at work in {folder}; wait for it to end, or stop it") from error
+    return file

@@ -51,9 +51,10 @@ class EndingWriter(VideoWriter):
             self._torn = error
 
     def _copy_sound(self, until: Fraction | None) -> None:
+        end = self._end * self.info.time_base - _BEFORE
+        super()._copy_sound(end if until is None and self._ends else until)
+        # Packets are read as they are copied, so what comes last may be torn only now.
         if until is None and self._torn is not None and not self._ends:
             raise InputError(
                 f"{self.info.path} has damaged sound; convert or remove it first"
             ) from self._torn
-        end = self._end * self.info.time_base - _BEFORE
-        super()._copy_sound(end if until is None and self._ends else until)

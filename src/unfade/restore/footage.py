@@ -41,7 +41,14 @@ class StreamRestorer(Protocol):
 
 @runtime_checkable
 class FootageRestorer(Protocol):
-    """A restorer that needs to see footage whole, from its file, and keeps what it has done in a folder."""
+    """A restorer that needs to see footage whole, from its file, and keeps what it has done in a folder.
+
+    Attributes:
+        told: the provenance of the footage whose frames it gives, known with the first of them. Where it says
+            "stopped", the work stays in its folder.
+    """
+
+    told: Mapping[str, str]
 
     def restore_footage(
         self,
@@ -51,10 +58,8 @@ class FootageRestorer(Protocol):
         work: Path,
         progress: Progress | None = None,
         film: Callable[[Tensor], None] | None = None,
-    ) -> Generator[Tensor, None, Mapping[str, str] | None]:
+    ) -> Iterator[Tensor]:
         """A result `[3, h, w]` for each frame of the video, in their order; `film` is given its film's frame before.
-
-        What it returns in the end may be the provenance. Where that says "stopped", the work stays in its folder.
 
         Raises:
             CutShort: the video is damaged, after the last frame before that.
@@ -146,13 +151,13 @@ def run_footage(
         check_work(job, info, restorer, plan)
         megapixels, pace = info.width * info.height / 1e6, pace_of(info)
         provenance = restorer.provenance(info.height, info.width, prompt, plan)
-        count, later, damage = _restore(job, info, pace, restorer, plan, prompt, filing, provenance, progress)
+        count, told, damage = _restore(job, info, pace, restorer, plan, prompt, filing, provenance, progress)
     except Exception as error:
         told = explained(error, job)
         seconds = time.perf_counter() - begun
         return JobReport(job, "failed", seconds, megapixels, peak_memory_mb(), told, footage=pace)
     seconds, pace = time.perf_counter() - begun, Pace(count, info.fps)
-    return JobReport(job, "done", seconds, megapixels, peak_memory_mb(), damage, later or provenance, pace)
+    return JobReport(job, "done", seconds, megapixels, peak_memory_mb(), damage, told, pace)
 
 
 def _restore(
@@ -165,11 +170,11 @@ def _restore(
     filing: Filing,
     provenance: Mapping[str, str],
     progress: Progress | None,
-) -> tuple[int, Mapping[str, str] | None, CutShort | None]:
-    """Writes everything; gives the number of frames, the provenance where it is known only now, and what ended it
-    early."""
+) -> tuple[int, Mapping[str, str], CutShort | None]:
+    """Writes everything; gives the number of frames, the provenance, and what ended it early."""
     if isinstance(restorer, FootageRestorer):
         made = _whole(job, info, restorer, plan, prompt, progress)
+        provenance = restorer.told
     else:
         made = _streamed(info, restorer, plan, prompt, pace, progress)
     with taken_back_on_failure(job.targets()) as written, ExitStack() as stack:
@@ -180,7 +185,7 @@ def _restore(
         shutil.rmtree(work_folder(job.output), ignore_errors=True)
     if progress:
         progress(1.0)
-    return count, later, damage
+    return count, later or provenance, damage
 
 
 # Frames of the source with their results and those of the film, where it isn't to be made of the two; what the
@@ -259,9 +264,9 @@ def _whole(
             yield next(sources), result, filmed.popleft() if filmed else None
             try:
                 result = next(results)
-            except StopIteration as end:
+            except StopIteration:
                 if next(sources, None) is not None:
                     raise RuntimeError(f"{info.path} has more frames than were restored") from None
-                return end.value
+                return None
 
     return shown()

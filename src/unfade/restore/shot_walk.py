@@ -83,6 +83,8 @@ class ShotWalk:
         """
         held: deque[Tensor] = deque()
         windows = self.timeline.windows
+        if all(self.chunks.has(self._low(index)) for index in range(len(windows))):
+            return
         first = index = 0
         for number, frame in enumerate(frames):
             held.append(frame.half())

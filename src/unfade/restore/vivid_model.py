@@ -31,10 +31,14 @@ class VividModel:
 
     @property
     def streamed(self) -> Sequence[nn.Module]:
-        """The blocks of the ControlNet, then those of the transformer with their connectors: as they work."""
+        """As they work: a block of the ControlNet, then those of the transformer that listen to it, with connectors."""
         base, control = self.denoiser.model.transformer, self.denoiser.model.control
-        pairs = zip(base.transformer_blocks, control.connectors, strict=True)
-        return [*control.controlnet.transformer_blocks, *(part for pair in pairs for part in pair)]
+        found: list[nn.Module] = []
+        for index, pair in enumerate(zip(base.transformer_blocks, control.connectors, strict=True)):
+            if index % control.every == 0:
+                found.append(control.controlnet.transformer_blocks[index // control.every])
+            found += pair
+        return found
 
     @property
     def stored_in_8_bits(self) -> Sequence[nn.Module]:

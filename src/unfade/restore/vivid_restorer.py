@@ -1,7 +1,7 @@
 """Vivid-VR as a restorer: clips in memory, and footage of any length from its file."""
 
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -60,6 +60,7 @@ class VividRestorer:
         room: how weights are kept.
         stop_at: after which step to stop, with the clean clip predicted there as the result; 0 takes what an
             interrupted run has done and goes no step further, None goes to the end.
+        told: the provenance of the footage whose frames `restore_footage` gives.
     """
 
     stop_at: int | None = None
@@ -85,6 +86,7 @@ class VividRestorer:
         self.captioner = captioner or FootageRules()
         self.masks = masks
         self.room = room
+        self.told: Mapping[str, str] = {}
         self._placed = PlacedVivid(load, room)
         self._embed = embed
         self._count = count
@@ -219,7 +221,7 @@ class VividRestorer:
         work: Path,
         progress: Progress | None = None,
         film: Callable[[Tensor], None] | None = None,
-    ) -> Generator[Tensor, None, Mapping[str, str] | None]:
+    ) -> Iterator[Tensor]:
         """Restores a video shot by shot; what is done is kept in a folder, where a killed run goes on.
 
         Args:
@@ -233,9 +235,6 @@ class VividRestorer:
 
         Yields:
             A result `[3, height, width]` in [0, 1] for each frame, in their order, when all of them are done.
-
-        Returns:
-            The provenance, if the restoration was stopped early.
 
         Raises:
             UsageError: the plan can't be carried out, the folder keeps the work of another run, or nothing that could
@@ -277,6 +276,11 @@ class VividRestorer:
             parts.append(part)
         if all(part.end == 0 for part in parts):
             raise _nothing_yet(info)
+        ends = [settings.steps if part.end is None else part.end for part in parts]
+        told = f"after step {min(ends)}" + (f" to {max(ends)}" if max(ends) > min(ends) else "")
+        early = {"stopped": f"{told} of {settings.steps}"} if min(ends) < settings.steps else {}
+        made_by = self.provenance(info.height, info.width, prompt, plan)
+        self.told = {**{name: value for name, value in made_by.items() if name != "stopped"}, **early}
         sources = (resized(frame.image, *size) for frame in read_video(info.path))
         for result, filmed in shown_footage(parts, sources, seen, settings, self.masks, size, promised):
             if film is not None and filmed is not None:
@@ -284,14 +288,6 @@ class VividRestorer:
             yield result
         if failure is not None:
             raise failure
-        ends = [settings.steps if part.end is None else part.end for part in parts]
-        if min(ends) == settings.steps:
-            return None
-        told = str(min(ends)) if min(ends) == max(ends) else f"{min(ends)} to {max(ends)}"
-        return {
-            **self.provenance(info.height, info.width, prompt, plan),
-            "stopped": f"after step {told} of {settings.steps}",
-        }
 
     def target(self, height: int, width: int, plan: Plan) -> tuple[int, int]:
         """(height, width) of the result for footage of this size."""

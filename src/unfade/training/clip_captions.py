@@ -19,7 +19,11 @@ Heard = Callable[[int, int], None]
 
 
 def caption_clips(
-    clips: FootageClips, captioner: FootageCaptioner, path: Path, heard: Heard | None = None
+    clips: FootageClips,
+    captioner: FootageCaptioner,
+    path: Path,
+    heard: Heard | None = None,
+    unread: Callable[[str], None] | None = None,
 ) -> dict[str, str]:
     """The captions of all clips by `FootageClips.caption_key`; those that the file lacks are made and added to it.
 
@@ -28,6 +32,7 @@ def caption_clips(
         captioner: is shown a frame a second of each, and the last one, as published.
         path: of the captions; another captioner's stay in it and are not taken.
         heard: told after each new one.
+        unread: told why a clip can't be read, which then has no caption; without it that is an error.
 
     Raises:
         InputError: a clip can't be read, or the file isn't one of captions.
@@ -37,12 +42,18 @@ def caption_clips(
     keys = [clips.caption_key(index) for index in range(len(clips))]
     for index, key in enumerate(keys):
         if key not in found:
-            frames, times = looks_at(*clips.parts[index])
+            try:
+                frames, times = looks_at(*clips.parts[index])
+            except InputError as error:
+                if unread is None:
+                    raise
+                unread(str(error))
+                continue
             found[key] = captioner.describe(frames, times)
             append_caption(path, key, found[key], captioner.identity)
             if heard:
                 heard(index + 1, len(keys))
-    return {key: found[key] for key in keys}
+    return {key: found[key] for key in keys if key in found}
 
 
 def looks_at(video: CuratedVideo, clip: CuratedClip) -> tuple[Tensor, list[float]]:
@@ -76,13 +87,13 @@ def read_captions(path: Path, captioner: str | None = None) -> dict[str, str]:
         InputError: a line is damaged.
     """
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
-    except (OSError, ValueError) as error:
+        lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+    except OSError as error:
         raise InputError(f"{path} can't be read; delete it and the captions are made again") from error
     found: dict[str, str] = {}
     for number, line in enumerate(lines, 1):
         try:
-            row = json.loads(line)
+            row = json.loads(line.decode("utf-8"))
             if captioner in (None, row["captioner"]):
                 found[row["key"]] = row["caption"]
         except (ValueError, KeyError, TypeError) as error:

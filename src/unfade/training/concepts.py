@@ -24,7 +24,7 @@ class ConceptRun:
 
     Attributes:
         strength: the share of the schedule that a clip goes back, above 0; 1 begins with pure noise.
-        steps: of the whole schedule, of which the share is taken; they divide 1000.
+        steps: of the whole schedule, of which the share is taken; best a divisor of 1000.
         sampler: "dpm" or "ddim".
         guidance: scale, at least 1.
         negative: the prompt to go away from, empty as the base was trained.

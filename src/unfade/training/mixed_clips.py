@@ -7,7 +7,6 @@ from torch import Tensor
 
 from unfade.core import UsageError, subseed
 from unfade.degrade.framing import Size
-from unfade.training.clip_manifest import CuratedClip, CuratedVideo
 from unfade.training.footage_clips import FootageClips
 
 RATIO = 0.2
@@ -66,22 +65,8 @@ class MixedClips:
     def names(self) -> tuple[str, ...]:
         return self._names
 
-    @property
-    def parts(self) -> tuple[tuple[CuratedVideo, CuratedClip], ...]:
-        """Each clip with the video it is in."""
-        return tuple(clips.parts[index] for clips, index in self._taken)
-
     def __len__(self) -> int:
         return len(self._taken)
-
-    def is_made(self, index: int) -> bool:
-        """Whether a clip is one of the distillation's."""
-        return index >= len(self.real)
-
-    def caption_key(self, index: int) -> str:
-        """What the caption of a clip is kept under."""
-        clips, own = self._taken[index]
-        return clips.caption_key(own)
 
     def prompt(self, index: int) -> str:
         """The clip's caption.

@@ -53,6 +53,12 @@ class VividRun(VideoRun):
             raise ValueError(f"iterations must be at least 1, not {self.iterations}")
         if self.lora is not None:
             raise ValueError("Vivid-VR trains control and no adapter")
+        if self.cooling:
+            raise ValueError(
+                f"the rate falls as half a cosine already, so cooling must be 0, not {self.cooling}"
+            )
+        if self.least_frames < 2:
+            raise ValueError(f"least_frames must be at least 2, not {self.least_frames}")
         drawn_frames(self.least_frames, self.frames, generator(0))
 
     def steps(self, sequences: int) -> int:
