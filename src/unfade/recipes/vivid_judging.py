@@ -71,7 +71,7 @@ def gap(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, float]:
 
 
 def restorer_of(proof: VividProof, variant: str, tile: int = 0) -> VividRestorer:
-    """What `unfade restore` would make of base and control, without guidance and colour fix.
+    """What `unfade restore` would make of base and control, without guidance.
 
     Args:
         proof: with the variant's control.
@@ -85,7 +85,6 @@ def restorer_of(proof: VividProof, variant: str, tile: int = 0) -> VividRestorer
         steps=recipe.steps,
         sampler="ddim",
         guidance=1.0,
-        colour="none",
         short_side=0,
     )
     return VividRestorer.of_folders(proof.model, proof.control(variant), settings, proof.folder / "prompts")
