@@ -3,11 +3,11 @@
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from unfade.core import UnfadeError
+from unfade.core import UnfadeError, UsageError
 from unfade.training.video_run import parse_stages
 
 
@@ -49,6 +49,27 @@ def proof_parser(
         "--workers", type=int, default=2, help="processes for the VAE; 1 does everything in turn"
     )
     return parser
+
+
+def check_proof(
+    recipe: str, recipes: Collection[str], stage: str, stages: Sequence[str], workers: int
+) -> None:
+    """Whether a proof can be carried out as asked for.
+
+    Args:
+        recipe, recipes: its name, and those there are.
+        stage, stages: likewise; "all" is always one.
+        workers: processes.
+
+    Raises:
+        UsageError: recipe or stage is unknown, or there are no workers.
+    """
+    if recipe not in recipes:
+        raise UsageError(f"unknown recipe {recipe!r}; there is {', '.join(recipes)}")
+    if stage not in (*stages, "all"):
+        raise UsageError(f"unknown stage {stage!r}; there is {', '.join(stages)} and all")
+    if workers < 1:
+        raise UsageError(f"--workers must be at least 1, not {workers}")
 
 
 def add_arguments(parser: argparse.ArgumentParser, each: int | None) -> None:

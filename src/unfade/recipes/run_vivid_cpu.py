@@ -8,8 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from unfade.core import UsageError
-from unfade.recipes.command import carried_out, proof_parser, tell
+from unfade.recipes.command import carried_out, check_proof, proof_parser, tell
 from unfade.recipes.stages import timed
 from unfade.recipes.vivid_cpu import RECIPES
 from unfade.recipes.vivid_cpu_report import report_proof
@@ -44,12 +43,7 @@ def run_vivid_cpu(
         InputError: photos or footage can't be read or are too few.
         UnfadeError: a stage failed.
     """
-    if recipe not in RECIPES:
-        raise UsageError(f"unknown recipe {recipe!r}; there is {', '.join(RECIPES)}")
-    if stage not in (*STAGES, "all"):
-        raise UsageError(f"unknown stage {stage!r}; there is {', '.join(STAGES)} and all")
-    if workers < 1:
-        raise UsageError(f"--workers must be at least 1, not {workers}")
+    check_proof(recipe, RECIPES, stage, STAGES, workers)
     proof = VividProof(recipe, photos, clips, folder, report)
     stages: dict[str, Callable[[], object]] = {
         "vae": lambda: proof.train_vae(workers),

@@ -93,12 +93,7 @@ class ProgressiveTrainer(VideoTrainer[ProgressiveRun, CogVideoX, Prompted]):
         both = torch.stack([self.store(chosen[slot], size, epoch) for slot in slots]).to(self.device)
         image, clip = both[:, :, :1], both[:, :, 1:]
         clean = padded_in_front(clip, self.video.config.padding(run.frames))
-        noise = torch.stack(
-            [
-                torch.randn(clean.shape[1:], generator=generator(run.seed, "noise", self.step, slot))
-                for slot in slots
-            ]
-        ).to(self.device)
+        noise = self.noise(clean, slots)
         times = run.times(self.step)[list(slots)]
         prompts = ["" if bare[slot] else self.sequences.prompt(chosen[slot]) for slot in slots]
         condition = self._condition(image, prompts)

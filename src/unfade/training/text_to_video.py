@@ -8,7 +8,7 @@ from torch import Tensor
 
 from unfade.backbones.cogvideox import CogVideoX
 from unfade.backbones.cogvideox_denoiser import CogVideoXCondition, padded_in_front
-from unfade.core import Clip, UsageError, generator
+from unfade.core import Clip, UsageError
 from unfade.degrade.framing import Size
 from unfade.diffusion.v_schedule import VSchedule
 from unfade.training.footage_clips import Clips
@@ -71,12 +71,7 @@ class TextToVideoTrainer(VideoTrainer[ProgressiveRun, CogVideoX, Clips]):
         run, bare = self.plan, self.plan.without_text(self.step)
         clips = torch.stack([self.store(chosen[slot], size, epoch) for slot in slots]).to(self.device)
         clean = padded_in_front(clips, self.video.config.padding(run.frames))
-        noise = torch.stack(
-            [
-                torch.randn(clean.shape[1:], generator=generator(run.seed, "noise", self.step, slot))
-                for slot in slots
-            ]
-        ).to(self.device)
+        noise = self.noise(clean, slots)
         times = run.times(self.step)[list(slots)]
         captions = ["" if bare[slot] else self.sequences.prompt(chosen[slot]) for slot in slots]
         text = torch.cat([one.float() for one in self.embed(captions)]).to(self.device)

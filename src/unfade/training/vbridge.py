@@ -83,18 +83,13 @@ class VBridgeTrainer(VideoTrainer[VBridgeRun, Wan, Sequences]):
         """The flow's objective; see `flow_matching.flow_loss`."""
         run = self.plan
         latents = torch.stack([self.store(chosen[slot], size, epoch) for slot in slots])
-        noise = torch.stack(
-            [
-                torch.randn(latents.shape[1:], generator=generator(run.seed, "noise", self.step, slot))
-                for slot in slots
-            ]
-        )
+        noise = self.noise(latents, slots)
         bare = run.without_text(self.step)
         with self.arithmetic():
             return flow_loss(
                 self.model,
                 latents.to(self.device),
-                noise.to(self.device),
+                noise,
                 run.levels(self.step)[list(slots)].to(self.device),
                 self.texts[[int(bare[slot]) for slot in slots]],
                 self.video.config.transformer["patch_size"],

@@ -25,7 +25,7 @@ from unfade.conditioning.lora import (
     settings_of,
     train_adapter,
 )
-from unfade.core import Clip, UnfadeError, UsageError
+from unfade.core import Clip, UnfadeError, UsageError, generator
 from unfade.degrade.framing import Size
 from unfade.training.latents import LatentStore
 from unfade.training.processes import accelerated
@@ -252,6 +252,14 @@ class VideoTrainer(ABC, Generic[Run, Model, Data]):
         self.step += 1
         self.clipped += norm > run.clip
         return {"loss": shared, "norm": norm}
+
+    def noise(self, clean: Tensor, slots: range) -> Tensor:
+        """Standard normal noise like `clean`, `[B, ...]`; that of a sample depends on seed, step and slot only."""
+        seed, step = self.plan.seed, self.step
+        drawn = [
+            torch.randn(clean.shape[1:], generator=generator(seed, "noise", step, slot)) for slot in slots
+        ]
+        return torch.stack(drawn).to(self.device)
 
     def arithmetic(self) -> AbstractContextManager[Any]:
         """Inside it the transformer computes in the run's precision."""

@@ -122,12 +122,7 @@ class VividTrainer(VideoTrainer[VividRun, CogVideoX, FootagePairs]):
         frames = run.length(self.step)
         both = torch.stack([self._pair(chosen[slot], size, epoch, frames) for slot in slots], dim=1)
         low, clean = both.to(self.device)
-        noise = torch.stack(
-            [
-                torch.randn(clean.shape[1:], generator=generator(run.seed, "noise", self.step, slot))
-                for slot in slots
-            ]
-        ).to(self.device)
+        noise = self.noise(clean, slots)
         times = run.times(self.step)[list(slots)]
         captions = ["" if bare[slot] else self.sequences.prompt(chosen[slot]) for slot in slots]
         text = torch.cat([one.float() for one in self.embed(captions)]).to(self.device)
