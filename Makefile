@@ -6,6 +6,7 @@ CORE := $(VENV)/.core
 READY := $(VENV)/.ready
 PHOTOS ?= ../shared/data/photos
 BENCH ?= ../shared/data/bench
+CLIPS ?= ../shared/data/clips
 RUNS ?= runs/tiny
 WORKERS ?= 2
 
@@ -42,6 +43,8 @@ bench: $(READY)  ## quality and speed, into benchmarks/results/
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/quality.py --data $(BENCH) --peers 2 --workers 2
 	$(BIN)/python benchmarks/steering.py --data $(BENCH)
+	$(BIN)/python benchmarks/confidence.py --data $(BENCH)
+	$(BIN)/python benchmarks/footage.py --data $(CLIPS)
 	$(BIN)/python benchmarks/tables.py
 
 train-tiny: $(READY)  ## train the embedded model, or go on with it, into $(RUNS)

@@ -1,7 +1,7 @@
 """`make gpu-bench`: seconds, peak memory and share of the arithmetic limit on a GPU; at CPU size without one.
 
 Measures `tiny` restoring and training; Wan2.2-TI2V-5B with random weights, ours against diffusers' pipeline in the same
-run, and a LoRA step of it; CogVideoX1.5-5B in diffusers' pipeline; Vivid-VR at 33 and 121 frames of 1024x1024. On a
+run, and a LoRA step of it; CogVideoX1.5-5B likewise; Vivid-VR at 33 and 121 frames of 1024x1024. On a
 bare machine with PyTorch the packages that the video models need are carried as wheels: `--wheels DIR`.
 """
 
@@ -19,12 +19,11 @@ from typing import Any
 
 import torch
 
-from gpu_timing import GPU_LIMIT
+from gpu_timing import GPU_LIMIT, Report
 from unfade.backbones.tiny import Tiny, thumbnail_of
 from wheels import use_wheels
 
 PARTS = ("tiny", "wan", "train", "cogvideox", "vivid")
-Report = Callable[[dict[str, Any]], None]
 
 
 def commit() -> dict[str, Any]:
@@ -116,6 +115,8 @@ def measure(device: torch.device) -> list[dict[str, Any]]:
 
 def measure_models(device: torch.device, parts: Sequence[str], report: Report) -> None:
     """The video models, one after the other, each alone in memory."""
+    from gpu_cogvideox import FULL as FULL_COGVIDEOX
+    from gpu_cogvideox import TINY as TINY_COGVIDEOX
     from gpu_cogvideox import measure_cogvideox
     from gpu_training import measure_training
     from gpu_vivid import FULL as FULL_VIVID
@@ -128,7 +129,7 @@ def measure_models(device: torch.device, parts: Sequence[str], report: Report) -
     works: dict[str, Callable[[], None]] = {
         "wan": lambda: measure_wan(device, scale, report),
         "train": lambda: measure_training(device, scale, report),
-        "cogvideox": lambda: measure_cogvideox(device, full, report),
+        "cogvideox": lambda: measure_cogvideox(device, FULL_COGVIDEOX if full else TINY_COGVIDEOX, report),
         "vivid": lambda: measure_vivid(device, FULL_VIVID if full else TINY_VIVID, report),
     }
     for name, work in works.items():

@@ -4,8 +4,8 @@ from typing import Any
 
 import torch
 
-from gpu_timing import spent
-from gpu_wan import Report, Scale
+from gpu_timing import Report, spent
+from gpu_wan import Scale
 from unfade.backbones.wan import build_wan
 from unfade.conditioning.lora import LoraSettings, attach_lora
 from unfade.training.flow_matching import flow_loss

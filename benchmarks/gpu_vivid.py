@@ -1,15 +1,12 @@
 """Vivid-VR at full size with random weights, phase by phase, beside diffusers' text-to-video pipeline alone."""
 
-import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from gpu_timing import Spent, spent, synchronize
-from gpu_wan import Report
+from gpu_timing import PUBLISHED_STEPS, Report, Spent, StepClock, last_of, spent, tell_phases
 from unfade.backbones.cogvideox import build_cogvideox
 from unfade.backbones.cogvideox_config import SMALL_T2V, T2V_1_5_5B, CogVideoXConfig
 from unfade.backbones.cogvideox_denoiser import padded_in_front
@@ -26,7 +23,7 @@ from unfade.restore.vivid_forecast import controlled_flops
 from unfade.restore.vivid_memory import VividLoad
 from unfade.restore.vivid_model import VividModel
 
-GUIDANCE, PUBLISHED_STEPS = 6.0, 50
+GUIDANCE = 6.0
 # What the plan for a smaller card is chosen by: a card of 24 GB as it comes, on a GPU that has more.
 SMALLER = 24_500_000_000
 
@@ -155,17 +152,8 @@ def _ours(model: VividModel, inputs: _Inputs, steps: int, device: torch.device) 
     denoise(1)
     denoised = spent(lambda: denoise(steps), device)
     latents = denoised.answer[:, :, front:]
-    decoded = spent(lambda: _last(chunk.cpu() for chunk in model.vae.decode(latents)), device)
+    decoded = spent(lambda: last_of(chunk.cpu() for chunk in model.vae.decode(latents)), device)
     return {"encode": encoded, "denoise": denoised, "decode": decoded}
-
-
-def _last(chunks: Iterable[Tensor]) -> Tensor:
-    """The last of them, none of the others held."""
-    iterator = iter(chunks)
-    last = next(iterator)
-    for chunk in iterator:
-        last = chunk
-    return last
 
 
 def _tell_ours(
@@ -190,19 +178,7 @@ def _tell_ours(
         "denoise": 2 * scale.steps * controlled_flops(scale.config, scale.control, tokens),
         "decode": cost.decode_flops,
     }
-    for name, phase in phases.items():
-        row: dict[str, Any] = {"phase": name, "who": "ours, Vivid-VR", **common, **phase.row(work[name])}
-        row["predicted_memory_gb"] = round(getattr(plan, name) / 1e9, 2)
-        if name == "denoise":
-            row |= {"steps": scale.steps, "seconds_per_step": round(phase.seconds / scale.steps, 4)}
-        report(row)
-    step = phases["denoise"].seconds / scale.steps
-    whole = phases["encode"].seconds + PUBLISHED_STEPS * step + phases["decode"].seconds
-    peaks = [phase.peak for phase in phases.values() if phase.peak is not None]
-    row = {"phase": "restore", "who": "ours, Vivid-VR", **common, "seconds_at_50_steps": round(whole, 3)}
-    if peaks:
-        row["peak_memory_gb"] = round(max(peaks) / 1e9, 2)
-    report(row)
+    tell_phases("ours, Vivid-VR", common, phases, work, plan, scale.steps, report)
 
 
 def _tell_theirs(model: VividModel, scale: VividScale, device: torch.device, report: Report) -> None:
@@ -231,16 +207,11 @@ def _tell_theirs(model: VividModel, scale: VividScale, device: torch.device, rep
 def _tell_stock(
     stock: Any, inputs: _Inputs, scale: VividScale, frames: int, device: torch.device, report: Report
 ) -> None:
-    ends: list[float] = []
     common = {"width": scale.side, "height": scale.side, "frames": frames}
-
-    def ended(pipeline: Any, step: int, time_: Any, given: dict[str, Any]) -> dict[str, Any]:
-        synchronize(device)
-        ends.append(time.perf_counter())
-        return given
+    clock = StepClock(device)
 
     def work(count: int) -> Any:
-        ends.clear()
+        clock.begin()
         return stock(
             height=scale.side,
             width=scale.side,
@@ -250,7 +221,7 @@ def _tell_stock(
             prompt_embeds=inputs.text.to(device, torch.bfloat16),
             negative_prompt_embeds=inputs.negative.to(device, torch.bfloat16),
             output_type="pt",
-            callback_on_step_end=ended,
+            callback_on_step_end=clock,
         ).frames
 
     try:
@@ -258,9 +229,6 @@ def _tell_stock(
     except torch.OutOfMemoryError:
         report({"phase": "out of memory", "who": "diffusers, no control", **common})
         return
-    finished = time.perf_counter()
-    # The first step warms up; its start isn't told.
-    step = (ends[-1] - ends[0]) / scale.steps
     report(
         {
             "phase": "restore",
@@ -268,8 +236,6 @@ def _tell_stock(
             **common,
             **whole.row(),
             "steps": scale.steps + 1,
-            "seconds_per_step": round(step, 4),
-            "decode_seconds": round(finished - ends[-1], 4),
-            "seconds_at_50_steps": round(PUBLISHED_STEPS * step + finished - ends[-1], 3),
+            **clock.row(whole.seconds, PUBLISHED_STEPS),
         }
     )

@@ -1,14 +1,12 @@
 """Wan2.2-TI2V-5B at full size with random weights: ours against diffusers' pipeline, phase by phase."""
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from gpu_timing import Spent, spent, synchronize
+from gpu_timing import PUBLISHED_STEPS, Report, Spent, StepClock, spent, tell_phases
 from unfade.backbones.free_memory import free_bytes
 from unfade.backbones.memory_plan import MemoryPlan
 from unfade.backbones.placement import apply_memory_plan
@@ -20,8 +18,7 @@ from unfade.backbones.wan_speed import measure_rates, predict_seconds
 from unfade.diffusion.flow import FlowSchedule, sample_flow
 from unfade.diffusion.guidance import Contrast, guided
 
-Report = Callable[[dict[str, Any]], None]
-GUIDANCE, PUBLISHED_STEPS = 5.0, 50
+GUIDANCE = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,17 +144,7 @@ def _tell_ours(
         "denoise": 2 * scale.steps * cost.forward_flops,
         "decode": cost.tile_flops[plan.tile] if plan.tile else cost.decode_flops,
     }
-    for name, phase in phases.items():
-        row: dict[str, Any] = {"phase": name, "who": "ours", **common, **phase.row(work[name])}
-        row["predicted_memory_gb"] = round(getattr(plan, name) / 1e9, 2)
-        if name == "denoise":
-            row |= {"steps": scale.steps, "seconds_per_step": round(phase.seconds / scale.steps, 4)}
-        if name == "decode":
-            row["tile"] = plan.tile
-        report(row)
-    step = phases["denoise"].seconds / scale.steps
-    whole = phases["encode"].seconds + PUBLISHED_STEPS * step + phases["decode"].seconds
-    report({"phase": "restore", "who": "ours", **common, "seconds_at_50_steps": round(whole, 3)})
+    tell_phases("ours", common, phases, work, plan, scale.steps, report)
 
 
 def _tell_theirs(wan: Wan, inputs: _Inputs, scale: Scale, common: dict[str, Any], report: Report) -> None:
@@ -174,15 +161,10 @@ def _tell_theirs(wan: Wan, inputs: _Inputs, scale: Scale, common: dict[str, Any]
         expand_timesteps=True,
     )
     stock.set_progress_bar_config(disable=True)
-    ends: list[float] = []
-
-    def ended(pipeline: Any, step: int, time_: Any, given: dict[str, Any]) -> dict[str, Any]:
-        synchronize(device)
-        ends.append(time.perf_counter())
-        return given
+    clock = StepClock(device)
 
     def work() -> Any:
-        ends.append(time.perf_counter())
+        clock.begin()
         return stock(
             image=inputs.image,
             height=common["height"],
@@ -194,7 +176,7 @@ def _tell_theirs(wan: Wan, inputs: _Inputs, scale: Scale, common: dict[str, Any]
             prompt_embeds=inputs.text,
             negative_prompt_embeds=inputs.negative,
             output_type="pt",
-            callback_on_step_end=ended,
+            callback_on_step_end=clock,
         ).frames
 
     try:
@@ -203,10 +185,6 @@ def _tell_theirs(wan: Wan, inputs: _Inputs, scale: Scale, common: dict[str, Any]
         wan.vae.model.clear_cache()
         report({"phase": "out of memory", "who": "diffusers", **common})
         return
-    # The first step's start isn't told: it ends a step's time after encoding, as the later ones take it.
-    step = (ends[-1] - ends[1]) / (scale.steps - 1)
-    encode = max(0.0, ends[1] - ends[0] - step)
-    decode = whole.seconds - (ends[-1] - ends[0])
     report(
         {
             "phase": "restore",
@@ -214,9 +192,6 @@ def _tell_theirs(wan: Wan, inputs: _Inputs, scale: Scale, common: dict[str, Any]
             **common,
             **whole.row(),
             "steps": scale.steps,
-            "encode_seconds": round(encode, 4),
-            "seconds_per_step": round(step, 4),
-            "decode_seconds": round(decode, 4),
-            "seconds_at_50_steps": round(encode + PUBLISHED_STEPS * step + decode, 3),
+            **clock.row(whole.seconds, PUBLISHED_STEPS),
         }
     )

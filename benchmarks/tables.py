@@ -4,6 +4,7 @@ python benchmarks/tables.py
 """
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ TITLES = {
 
 def number(value: float | str) -> str:
     """Two decimals; a perfect input has an infinite PSNR, which JSON holds as the text "inf"."""
-    return f"{value:.2f}" if isinstance(value, float) else "∞"
+    return "∞" if math.isinf(float(value)) else f"{value:.2f}"
 
 
 def read(name: str) -> dict[str, Any]:
@@ -139,6 +140,53 @@ def steps(found: dict[str, Any]) -> list[str]:
     return lines
 
 
+def footage(found: dict[str, Any]) -> list[str]:
+    """A line for each clip and damage; warping errors are in thousandths, flicker in grey levels."""
+    lines = [
+        "| clip | damage | input, dB | frame by frame | over time | warping error of the truth "
+        "| frame by frame | over time | flicker frame by frame | over time |",
+        "| --- | --- |" + " ---: |" * 8,
+    ]
+    columns = (
+        *(f"{way}_psnr" for way in ("input", "frame_by_frame", "over_time")),
+        *(f"{way}_warping_error" for way in ("truth", "frame_by_frame", "over_time")),
+        *(f"{way}_flicker" for way in ("frame_by_frame", "over_time")),
+    )
+    for row in found["clips"]:
+        figures = " | ".join(number(row[column]) for column in columns)
+        lines.append(f"| {row['name']} | {row['damage']} | {figures} |")
+    return lines
+
+
+def footage_in_short(found: dict[str, Any]) -> list[str]:
+    """A line for each damage: means over the clips."""
+    columns = ("input_psnr", "frame_by_frame_psnr", "over_time_psnr")
+    ways = ("frame_by_frame_warping_error", "over_time_warping_error")
+    lines = [
+        "| damage of footage | input, dB | frame by frame, dB | tiny over time, dB | warping error left |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    for damage in dict.fromkeys(row["damage"] for row in found["clips"]):
+        mine = [row for row in found["clips"] if row["damage"] == damage]
+        figures = [number(sum(float(row[column]) for row in mine) / len(mine)) for column in columns]
+        left = sum(row[ways[1]] / row[ways[0]] for row in mine) / len(mine)
+        lines.append(f"| {damage} | {' | '.join(figures)} | {left:.0%} |")
+    return lines
+
+
+def confidence(found: dict[str, Any]) -> list[str]:
+    """A line for each task."""
+    lines = [
+        "| task | rank correlation, pixels | of the true error of each 8x8 block | blocks "
+        "| off by a factor, photo by photo | expected over true error where least is expected | where most is |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    columns = ("pixels", "true_blocks", "blocks", "off_by", "least", "most")
+    for row in found["tasks"]:
+        lines.append(f"| {row['task']} | {' | '.join(f'{row[column]:.2f}' for column in columns)} |")
+    return lines
+
+
 def told(result: dict[str, Any]) -> str:
     """What was measured where."""
     hardware = result["hardware"]
@@ -161,6 +209,7 @@ def parts() -> dict[str, list[str]]:
     found = read("quality.json")
     fast = read("speed.json")
     steered = read("steering.json")
+    moving, sure = read("footage.json"), read("confidence.json")
     return {
         "quality": [*quality(found), "", told(found)],
         "groups": [*groups(found), "", told(found)],
@@ -168,6 +217,9 @@ def parts() -> dict[str, list[str]]:
         "speed": [*speed(fast), told(fast)],
         "words": [*words(steered), "", told(steered)],
         "steps": [*steps(steered), "", told(steered)],
+        "footage": [*footage(moving), "", told(moving)],
+        "footage in short": [*footage_in_short(moving), "", told(moving)],
+        "confidence": [*confidence(sure), "", told(sure)],
     }
 
 

@@ -16,7 +16,7 @@ def awake() -> Doubt:
     torch.manual_seed(0)
     doubt = Doubt(SMALL.context)
     for parameter in doubt.parameters():
-        torch.nn.init.normal_(parameter, std=0.1)
+        torch.nn.init.normal_(parameter, std=0.03)
     torch.nn.init.constant_(doubt.leave.bias, -3.0)  # type: ignore[arg-type]
     return doubt.eval()
 

@@ -43,15 +43,23 @@ def test_all_parts_are_measured_at_small_size(told: dict[str, Any]) -> None:
         assert ("restore", "diffusers", dtype) in found
         assert ("predicted", None, dtype) in found
     assert ("lora step", None, None) in found
-    assert ("restore", "diffusers, CogVideoX1.5-5B", None) in found
+    assert ("restore", "diffusers, CogVideoX1.5-5B", "bfloat16") in found
+    assert ("build", "ours, CogVideoX1.5-5B", None) in found
     for phase in ("build", "encode", "denoise", "decode", "restore"):
         assert (phase, "ours, Vivid-VR", None) in found
+    for phase in ("encode", "denoise", "decode", "restore"):
+        assert (phase, "ours, CogVideoX1.5-5B", "float32") in found
     assert ("restore", "diffusers, no control", None) in found
 
 
 def test_fifty_steps_are_a_step_fifty_times(told: dict[str, Any]) -> None:
     rows = {(row["phase"], row.get("who"), row.get("vae_dtype")): row for row in told["rows"]}
-    for who, dtype in (("ours", "float32"), ("ours", "bfloat16"), ("ours, Vivid-VR", None)):
+    for who, dtype in (
+        ("ours", "float32"),
+        ("ours", "bfloat16"),
+        ("ours, Vivid-VR", None),
+        ("ours, CogVideoX1.5-5B", "float32"),
+    ):
         encode, step, decode, whole = (
             rows["encode", who, dtype]["seconds"],
             rows["denoise", who, dtype]["seconds_per_step"],

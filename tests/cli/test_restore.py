@@ -35,6 +35,7 @@ SETTINGS = [
     "device",
     "dtype",
     "tile",
+    "neighbours",
     "bit_depth",
     "quality",
     "strip_metadata",

@@ -12,6 +12,7 @@ from functools import partial
 from multiprocessing.util import Finalize
 
 import pytest
+from tests.forked import Command
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -98,3 +99,15 @@ def test_a_full_disk_leaves_nothing_behind(kilobytes, start, examples, tmp_path)
     assert process.returncode == 4
     assert out == ""
     assert "the disk is full" in err and err.count("\n") == 1
+
+
+def test_a_training_of_several_processes_ends_when_it_is_told_to(examples, tmp_path):
+    words = ["train", "tiny", "--recipe", "smoke", "--steps", "100000", "--workers", "2"]
+    with Command(*words, "--photos", examples, "--runs", tmp_path / "run") as process:
+        end = time.monotonic() + 60
+        while not (tmp_path / "run/checkpoint.pt").exists() and time.monotonic() < end:
+            time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 143
+    assert "nothing is half-written" in err and "Traceback" not in err

@@ -30,6 +30,15 @@ def test_bf16_on_the_gpu_stays_close(examples: Path) -> None:
     assert float((exact - quick).abs().mean()) < 1 / 255
 
 
+def test_footage_is_restored_alike(examples: Path) -> None:
+    photo = read_image(examples / "coffee.png").frames[0]
+    frames = [photo[:, shift : shift + 96, 2 * shift : 2 * shift + 131] for shift in range(5)]
+    restorer = load("tiny")
+    ways = [list(restorer.restore_stream(frames, device=device, dtype="fp32")) for device in ("cpu", "cuda")]
+    for one, other in zip(*ways, strict=True):
+        assert float((one - other).abs().max()) < 2 / 255
+
+
 @pytest.mark.parametrize("name", list(FOUNDIR))
 def test_degradations_run_on_the_gpu(name: str) -> None:
     generator = torch.Generator("cuda").manual_seed(0)

@@ -19,11 +19,12 @@ from unfade.media.film import write_film
 from unfade.media.images import read_image
 from unfade.media.notes import read_notes
 from unfade.media.video import probe_video, read_video
-from unfade.restore.chunks import MemoryChunks
+from unfade.restore.chunks import FolderChunks, MemoryChunks
 from unfade.restore.comparison import swept
 from unfade.restore.footage import run_footage, work_folder
 from unfade.restore.load import load
 from unfade.restore.outputs import Job
+from unfade.restore.placement import Room
 from unfade.restore.vivid_film import FilmPlan, snapshots
 from unfade.restore.vivid_restorer import VividRestorer
 from unfade.restore.vividvr import VividSettings
@@ -135,6 +136,33 @@ def test_stopped_and_gone_on_with_it_is_the_way_of_a_clip_in_memory(
     ready.stop_at = 2
     again = ready.restore(clip, WORDS, PLAN).trajectory
     assert len(again) == 2 and again.taus == (0.0, 1.0) and torch.equal(again[-1].frames, stopped)
+
+
+def test_a_forecast_counts_what_is_written(
+    ready: VividRestorer, make_clip: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The most bytes that lie in the folder at any time, stopped before the end and then with all of its film."""
+    sizes: list[int] = []
+
+    class Weighed(FolderChunks):
+        def put(self, name: str, tensors: Mapping[str, Tensor]) -> None:
+            super().put(name, tensors)
+            sizes.append(sum(one.stat().st_size for one in self.folder.rglob("*.safetensors")))
+
+    monkeypatch.setattr("unfade.restore.vivid_restorer.FolderChunks", Weighed)
+    source, plan = make_clip(tmp_path / "a.mp4", range(13), (64, 48)), replace(PLAN, frames=5)
+    told: list[float] = []
+    # Strips are measured for seconds, and nothing on disk depends on them.
+    ready.room = Room(vae_tiles="off")
+    for stop in (2, None):
+        ready.stop_at = stop
+        sizes.clear()
+        work = tmp_path / f"until {stop}"
+        list(ready.restore_footage(probe_video(source), WORDS, plan, work, None, lambda _: None))
+        told.append(ready.work(48, 64, plan, 13, film=True)["work_gb"] * 1e9)
+        # Latents are counted as if nothing were dropped before frames come; files have heads.
+        assert 0.9 * told[-1] < max(sizes) < 1.05 * told[-1], stop
+    assert told[1] > 1.2 * told[0] > 1.5 * ready.work(48, 64, plan, 13)["work_gb"] * 1e9
 
 
 def test_the_best_of_an_interrupted_run(ready: VividRestorer, model: Any, tmp_path: Path) -> None:

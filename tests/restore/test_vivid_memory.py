@@ -1,6 +1,9 @@
 """Vivid-VR's memory: what is predicted is what is held, plans give the same pixels, and blocks come one by one."""
 
+import re
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +22,7 @@ from unfade.backbones.placement import apply_memory_plan, retreat, stored_in_fp8
 from unfade.conditioning.control import Control, Controlled, ControlSettings
 from unfade.conditioning.control_denoiser import ControlCondition, ControlDenoiser
 from unfade.core import Clip, Plan, UnfadeError
+from unfade.media.video import probe_video
 from unfade.restore.placement import Room
 from unfade.restore.vivid_forecast import load_of
 from unfade.restore.vivid_memory import VividLoad, vivid_footprint
@@ -160,11 +164,11 @@ def test_blocks_come_one_by_one_and_go() -> None:
     )
 
 
-def restorer(model: VividModel, room: Room) -> VividRestorer:
+def restorer(model: VividModel, room: Room = Room(), window: int = 9) -> VividRestorer:
     def embed(texts: Any, device: torch.device) -> list[Tensor]:
         return [torch.zeros(1, 12, 24) for _ in texts]
 
-    settings = replace(SETTINGS, tile=0, steps=1)
+    settings = replace(SETTINGS, tile=0, steps=1, window=window)
     return VividRestorer(
         "small", SMALL_T2V, SMALL, lambda device, dtype: model, embed, len, settings, room=room
     )
@@ -183,7 +187,7 @@ def test_a_restorer_follows_its_room(model: VividModel) -> None:
 
 
 def test_a_dry_run_tells_the_plan(model: VividModel, small: Footprint) -> None:
-    work = restorer(model, Room()).work(64, 96, Plan(dtype="fp32", device="cpu"), 40)
+    work = restorer(model, Room(), SETTINGS.window).work(64, 96, Plan(dtype="fp32", device="cpu"), 40)
     assert work["memory"] == "resident" and work["fits"]
     peak = small.transformer + small.vae + max(small.encode, small.denoise, small.decode)
     assert work["predicted_peak_gb"] == pytest.approx(peak / 1e9, rel=0.01)
@@ -214,3 +218,117 @@ def test_running_out_of_memory_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
         UnfadeError, match=r"memory ran out while denoising \(resident\), and no smaller plan"
     ):
         starved.restore(clip, "a", plan, keep=False)
+
+
+HERE = Plan(dtype="fp32", device="cpu")
+
+
+def from_file(made: VividRestorer, source: Path, work: Path) -> Tensor:
+    return torch.stack(list(made.restore_footage(probe_video(source), "a", HERE, work)))
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory, make_clip: Callable[..., Path]) -> Path:
+    """Footage of two windows."""
+    return make_clip(tmp_path_factory.mktemp("footage") / "a.mp4", range(13), (64, 48))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    model: VividModel, source: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Tensor, list[int]]:
+    """Its result, and how many frames, evaluations and frames again that takes."""
+    begun = counted(model)
+    found = from_file(restorer(model), source, tmp_path_factory.mktemp("work") / "once")
+    return found, [later - before for before, later in zip(begun, counted(model), strict=True)]
+
+
+def counted(model: VividModel) -> list[int]:
+    return [model.vae.frames_encoded, model.denoiser.calls, model.vae.frames_decoded]
+
+
+def starved(monkeypatch: pytest.MonkeyPatch, part: Any, *calls: int) -> None:
+    """Lets a real part of a model find no memory in some of its calls, counted from 1."""
+    forward, made = part.forward, []
+
+    def short(*given: Any, **named: Any) -> Any:
+        made.append(0)
+        if len(made) in calls:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return forward(*given, **named)
+
+    monkeypatch.setattr(part, "forward", short)
+
+
+@pytest.mark.parametrize("doing", ["encoding", "decoding"])
+def test_the_vae_goes_on_in_strips_and_says_so(
+    model: VividModel,
+    source: Path,
+    undisturbed: tuple[Tensor, list[int]],
+    doing: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+) -> None:
+    """In the middle of the second window: what was done before stays, and nothing of the result is missing."""
+    vae: Any = model.vae.model
+    starved(monkeypatch, vae.encoder if doing == "encoding" else vae.decoder, 2)
+    made, begun = restorer(model), counted(model)
+    found = from_file(made, source, tmp_path / "work")
+    followed, model.vae.tile = f"resident, VAE in tiles of {model.vae.tile}", 0
+    assert [one.getMessage() for one in caplog.records if one.name == "unfade"] == [
+        f"memory ran out while {doing} (resident); going on with {followed}"
+    ]
+    assert made.told["memory"] == followed != "resident"
+    expected, each = undisturbed
+    torch.testing.assert_close(found, expected, atol=3e-3, rtol=0)
+    taken = [later - before for before, later in zip(begun, counted(model), strict=True)]
+    # No more than the window under way is done again, and no step.
+    again = [taken[0] - each[0], taken[1] - each[1], taken[2] - each[2]]
+    assert again[1] == 0 and 0 <= again[0] <= 9 * (doing == "encoding")
+    assert 0 <= again[2] <= 9 * (doing == "decoding")
+
+
+def test_twice_is_told_with_what_this_model_knows(
+    model: VividModel,
+    source: Path,
+    undisturbed: tuple[Tensor, list[int]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """Once more in strips it runs out again; another day the same command goes on from there."""
+    with monkeypatch.context() as patch:
+        vae: Any = model.vae.model
+        starved(patch, vae.decoder.norm_out.conv_y.conv, 1, 2)
+        with pytest.raises(
+            UnfadeError,
+            match=r"ran out twice \(resident, then resident, VAE in tiles of \d+\); choose --vae-tiles on",
+        ):
+            from_file(restorer(model), source, tmp_path / "work")
+    model.vae.tile, begun = 0, model.denoiser.calls
+    assert torch.equal(from_file(restorer(model), source, tmp_path / "work"), undisturbed[0])
+    assert model.denoiser.calls == begun
+
+
+def test_a_clip_in_memory_goes_on_too(model: VividModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = Clip(footage(9, 48, 64))
+    whole = restorer(model).restore(clip, "a", HERE, keep=False)
+    decoder: Any = model.vae.model.decoder
+    starved(monkeypatch, decoder, 1)
+    found = restorer(model).restore(clip, "a", HERE, keep=False)
+    model.vae.tile = 0
+    assert whole.provenance["memory"] == "resident" and "VAE in tiles" in found.provenance["memory"]
+    torch.testing.assert_close(found.result.frames, whole.result.frames, atol=3e-3, rtol=0)
+
+
+def test_advice_names_what_there_is() -> None:
+    from typer.main import get_command
+
+    from unfade.cli.app import app
+
+    options = get_command(app).commands["restore"].params  # type: ignore[attr-defined]
+    known = {name for option in options for name in option.opts}
+    for text in (VividLoad.advice.device, VividLoad.advice.host):
+        named = set(re.findall(r"--[a-z-]+", text))
+        assert {"--vae-tiles", "--short-side", "--scale"} <= named <= known
+    assert "--memory" in VividLoad.advice.device and "--memory" not in VividLoad.advice.host

@@ -9,7 +9,7 @@ import torch
 
 from unfade.backbones.tiny import Tiny, TinyConfig
 from unfade.backbones.tiny_weights import load_tiny, save_tiny
-from unfade.backbones.trust import EVIDENCE
+from unfade.backbones.trust import EVIDENCE, Trust
 from unfade.core import ModelError, UsageError, subseed
 from unfade.recipes.run_judgement import run_judgement
 from unfade.training.doubt import DoubtRun, fit_doubt, laplace_loss
@@ -123,6 +123,34 @@ def test_the_network_stays_as_it_is(examples: Path, tmp_path: Path) -> None:
     assert set(rows[-1]) == {"held out"}
 
 
+def test_trust_can_be_kept(examples: Path, tmp_path: Path) -> None:
+    model = network()
+    torch.manual_seed(1)
+    trust = Trust().eval()
+    torch.nn.init.normal_(trust.layers[-1].weight)  # type: ignore[arg-type]
+    kept, without = tmp_path / "kept.safetensors", tmp_path / "without.safetensors"
+    save_tiny(model, model.state_dict(), kept, {}, trust)
+    save_tiny(model, model.state_dict(), without, {})
+    doubt = DoubtRun(steps=2, crop=32, batch=2)
+    target = tmp_path / "after.safetensors"
+    after = load_tiny(run_judgement([examples], kept, target, doubt=doubt, keep_trust=True, held_out=2))
+    assert after.trust is not None and after.doubt is not None
+    for name, value in trust.state_dict().items():
+        assert torch.equal(value, after.trust.state_dict()[name])
+    # Fitting trust alone leaves the doubt there was.
+    run = TrustRun(photos=8, smallest=32, rounds=2, batch=4)
+    again = load_tiny(
+        run_judgement([examples], target, tmp_path / "b.safetensors", trust=run, held_out=2, judged=4)
+    )
+    assert again.doubt is not None
+    for name, value in after.doubt.state_dict().items():
+        assert torch.equal(value, again.doubt.state_dict()[name])
+    with pytest.raises(UsageError, match="no trust"):
+        run_judgement([examples], without, target, doubt=doubt, keep_trust=True)
+    with pytest.raises(UsageError, match="nothing is left"):
+        run_judgement([examples], kept, target, keep_trust=True)
+
+
 def test_missing_weights_are_one_sentence(examples: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no model file"):
         run_judgement([examples], tmp_path / "absent.safetensors", tmp_path / "x.safetensors")
@@ -138,7 +166,7 @@ def test_the_laplace_loss_is_least_at_the_mean_absolute_error() -> None:
 def test_doubt_learns_where_errors_are(examples: Path) -> None:
     photos = load_photos([examples])
     told_of: list[int] = []
-    run = DoubtRun(steps=200, crop=24, batch=2, lr=5e-3)
+    run = DoubtRun(steps=200, crop=24, batch=4)
     doubt = fit_doubt(network(), photos, run, report=lambda step, loss: told_of.append(step))
     assert told_of == [100, 200]
     clean = photos[0][None, :, :128, :128] / 255

@@ -1,5 +1,6 @@
 """A video model's run over two processes, each with a copy of the model or with half of it, is the run of one."""
 
+import gc
 import importlib
 import multiprocessing
 import os
@@ -54,6 +55,8 @@ def _work(rank: int, port: int, make: Make, spread: bool, folder: Path, until: i
     from accelerate.state import AcceleratorState
 
     AcceleratorState._reset_state(reset_partial_state=True)
+    # Two threads each on two busy cores would wait for one another most of the time.
+    torch.set_num_threads(1)
     os.environ.update(
         MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port), WORLD_SIZE="2", LOCAL_WORLD_SIZE="2", RANK=str(rank),
         LOCAL_RANK=str(rank), ACCELERATE_USE_CPU="true", GLOO_SOCKET_IFNAME="lo", OMP_NUM_THREADS="1",
@@ -77,10 +80,15 @@ def _two(*told: object) -> None:
     importlib.import_module("torch._dynamo")  # once, before the fork: spreading a model needs it
     fork = multiprocessing.get_context("fork")
     workers = [fork.Process(target=_work, args=(rank, port, *told)) for rank in (0, 1)]
+    # Frames that other tests decoded are scaled by threads that a forked process doesn't have; it would wait for them
+    # for ever if it were the one to collect such a frame.
+    gc.collect()
+    gc.freeze()
     for worker in workers:
         worker.start()
+    gc.unfreeze()
     for worker in workers:
-        worker.join(60)
+        worker.join(180)
     assert [worker.exitcode for worker in workers] == [0, 0]
 
 

@@ -74,6 +74,21 @@ class TinyConfig:
         return asdict(self)
 
 
+def modulated(layer: nn.Conv2d, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """`scale * layer(x) + shift` (FiLM, Perez et al. 2018, eq. 1); those of a single photo go into the weights.
+
+    Args:
+        layer: 3 by 3, with a bias.
+        x: `[B, C, H, W]`.
+        scale, shift: one a channel.
+    """
+    if len(x) == 1 and not torch.is_grad_enabled():
+        weight = layer.weight * scale[0, :, None, None, None]
+        bias = layer.bias * scale[0] + shift[0]  # type: ignore[operator]
+        return functional.conv2d(x, weight, bias, padding=1)
+    return torch.addcmul(shift[:, :, None, None], layer(x), scale[:, :, None, None])
+
+
 class _Block(nn.Module):
     """x + conv(relu(film(conv(x))))."""
 
@@ -94,13 +109,7 @@ class _Block(nn.Module):
             hidden = self.first(x)
         else:
             scale, shift = self.film(context).chunk(2, 1)
-            scale = 1 + scale
-            if len(x) == 1 and not torch.is_grad_enabled():
-                weight = self.first.weight * scale[0, :, None, None, None]
-                bias = self.first.bias * scale[0] + shift[0]  # type: ignore[operator]
-                hidden = functional.conv2d(x, weight, bias, padding=1)
-            else:
-                hidden = torch.addcmul(shift[:, :, None, None], self.first(x), scale[:, :, None, None])
+            hidden = modulated(self.first, x, 1 + scale, shift)
         return self.second(functional.relu_(hidden)).add_(x)
 
 

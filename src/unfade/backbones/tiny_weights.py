@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from unfade.backbones.doubt import Doubt
+from unfade.backbones.gather import Gather
 from unfade.backbones.tiny import Tiny, TinyConfig
 from unfade.backbones.trust import Trust
 from unfade.core import ModelError
@@ -19,7 +20,8 @@ from unfade.media.atomic import atomic_output
 LIMIT = 16 * 2**20
 _TRUST = "trust."
 _DOUBT = "doubt."
-_Judge = TypeVar("_Judge", bound=nn.Module)
+_GATHER = "gather."
+_Part = TypeVar("_Part", bound=nn.Module)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,7 @@ class TinyWeights:
         notes: what the file says about its training.
         trust: how far its answers are followed, if that was fitted.
         doubt: how far its results are expected to be from the truth, if that was fitted.
+        gather: what makes a frame of footage better by its neighbours first, if that was trained.
     """
 
     model: Tiny
@@ -39,6 +42,7 @@ class TinyWeights:
     notes: Mapping[str, str]
     trust: Trust | None = None
     doubt: Doubt | None = None
+    gather: Gather | None = None
 
 
 def save_tiny(
@@ -48,8 +52,9 @@ def save_tiny(
     notes: Mapping[str, str],
     trust: Trust | None = None,
     doubt: Doubt | None = None,
+    gather: Gather | None = None,
 ) -> None:
-    """Writes the network's weights in bf16, and those of what judges it in fp32, atomically.
+    """Writes the network's weights in bf16, and those of what judges or helps it in fp32, atomically.
 
     Raises:
         OutputError: the file can't be written.
@@ -58,9 +63,10 @@ def save_tiny(
     from safetensors.torch import save
 
     tensors = {name: value.detach().cpu().to(torch.bfloat16).contiguous() for name, value in state.items()}
-    for prefix, judge in ((_TRUST, trust), (_DOUBT, doubt)):
-        if judge is not None:
-            tensors |= {prefix + name: value.contiguous() for name, value in judge.state_dict().items()}
+    for prefix, part in ((_TRUST, trust), (_DOUBT, doubt), (_GATHER, gather)):
+        if part is not None:
+            own = part.state_dict().items()
+            tensors |= {prefix + name: value.detach().cpu().contiguous() for name, value in own}
     data = save(tensors, {**notes, "config": json.dumps(model.config.as_dict())})
     if len(data) > LIMIT:
         raise ModelError(f"{path} would have {len(data)} bytes, more than the {LIMIT} that are shipped")
@@ -90,21 +96,22 @@ def load_tiny(path: Path) -> TinyWeights:
             notes = dict(opened.metadata() or {})
             state = {name: opened.get_tensor(name).float() for name in opened.keys()}
         model = Tiny(TinyConfig.of(json.loads(notes.pop("config"))))
-        trust = _judge(Trust(), state, _TRUST)
-        doubt = _judge(Doubt(model.config.context), state, _DOUBT)
+        trust = _part(Trust(), state, _TRUST)
+        doubt = _part(Doubt(model.config.context), state, _DOUBT)
+        gather = _part(Gather(model.config.context), state, _GATHER)
         model.load_state_dict(state)
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
         raise ModelError(
             f"{path} is damaged or not a `tiny` model; get it again or check the path"
         ) from error
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    return TinyWeights(model.eval(), sha256, notes, trust, doubt)
+    return TinyWeights(model.eval(), sha256, notes, trust, doubt, gather)
 
 
-def _judge(judge: _Judge, state: dict[str, Tensor], prefix: str) -> _Judge | None:
-    """The judge with its weights, which are taken out of the file's; None where there are none."""
+def _part(part: _Part, state: dict[str, Tensor], prefix: str) -> _Part | None:
+    """The part with its weights, which are taken out of the file's; None where there are none."""
     own = {name.removeprefix(prefix): state.pop(name) for name in list(state) if name.startswith(prefix)}
     if not own:
         return None
-    judge.load_state_dict(own)
-    return judge.eval()
+    part.load_state_dict(own)
+    return part.eval()

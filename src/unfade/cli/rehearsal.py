@@ -68,7 +68,8 @@ def rehearse(
                 pace = _pace(info)
                 if isinstance(info, VideoInfo):
                     check_work(job, info, restorer, plan)
-                found |= restorer.work(info.height, info.width, plan, pace.frames if pace else 1)
+                film = job.film is not None and isinstance(info, VideoInfo)
+                found |= restorer.work(info.height, info.width, plan, pace.frames if pace else 1, film)
             else:
                 found |= restorer.work(height, width, replace(plan, confidence=job.confidence is not None))
         except UnfadeError as error:

@@ -82,10 +82,18 @@ def restore(
         bool,
         typer.Option(
             "--confidence",
-            help="Also write {output stem}_confidence.png, how sure each pixel is (white: sure; 16 bits); of video "
-            "models with --samples.",
+            help="Also write {output stem}_confidence.png, how sure each pixel is (white: sure; 16 bits): of tiny "
+            "1 - 2 x the error expected there; of video models, with --samples, 1 - 2 x their spread.",
         ),
     ] = False,
+    neighbours: Annotated[
+        int,
+        typer.Option(
+            help="Frames of a clip before and after each that help to restore it; 0: frame by frame. Of tiny.",
+            min=0,
+            max=2,
+        ),
+    ] = 2,
     preset: Annotated[
         Literal["paper", "release"] | None,
         typer.Option(
@@ -294,7 +302,7 @@ def restore(
     if overwrite and skip_existing:
         raise UsageError("--overwrite and --skip-existing contradict each other; choose one")
     try:
-        plan = Plan(steps, frames, scale, seed, device, dtype, _tile(tile))
+        plan = Plan(steps, frames, scale, seed, device, dtype, _tile(tile), neighbours=neighbours)
     except ValueError as error:
         raise UsageError(str(error)) from error
     filing = Filing(

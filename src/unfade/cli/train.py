@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -50,6 +50,9 @@ def train_judgement(
     doubt: Annotated[
         bool, typer.Option("--doubt", help="Fit how wrong results may be as well, for --confidence.")
     ] = False,
+    keep_trust: Annotated[
+        bool, typer.Option("--keep-trust", help="Leave how far answers are followed as the weights have it.")
+    ] = False,
     workers: Annotated[int, typer.Option(help="Processes; best one a CPU core.", min=1)] = 1,
 ) -> None:
     """Fit how far the embedded model's answers are followed and how wrong they may be; it stays as it is."""
@@ -61,10 +64,39 @@ def train_judgement(
         weights,
         output,
         doubt=DoubtRun() if doubt else None,
+        keep_trust=keep_trust,
         workers=workers,
         report=_report_judgement,
     )
     typer.echo(f"weights: {written}")
+
+
+@app.command("footage")
+def train_footage(
+    photos: Annotated[
+        list[Path], typer.Option(help="The folders, or the packed file, the network was trained on.")
+    ],
+    weights: Annotated[Path, typer.Option(help="Weights (.safetensors) of a finished training.")],
+    runs: Annotated[Path, typer.Option(help="Where checkpoint, log and weights go.")] = Path("runs/footage"),
+    steps: Annotated[int | None, typer.Option(help="Other than the usual number of steps.", min=1)] = None,
+    until: Annotated[
+        int | None, typer.Option(help="Stop after this step; a later start goes on.", min=1)
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Training processes; best one a CPU core.", min=1)] = 1,
+) -> None:
+    """Teach the embedded model what neighbouring frames of footage know; what it does to photos stays as it is."""
+    from unfade.recipes.run_gather import run_gather
+
+    written = run_gather(
+        photos, weights, runs, steps=steps, until=until, workers=workers, report=_report_footage
+    )
+    typer.echo(f"weights: {written}")
+
+
+def _report_footage(row: dict[str, Any]) -> None:
+    typer.echo(f"step {row['step']}  loss {row['loss']}  rate {row['rate']}  {row['seconds']} s")
+    for task, (before, alone, together) in row.get("psnr", {}).items():
+        typer.echo(f"  {task} {before:.2f} -> {alone:.2f} frame by frame -> {together:.2f} with neighbours")
 
 
 def _report_judgement(row: dict[str, object]) -> None:

@@ -47,6 +47,8 @@ class Plan:
             many steps takes no more memory than one in a single step.
         confidence: whether a map of how sure the result is is wanted besides; a restorer that can't make one
             refuses or leaves it out.
+        neighbours: frames of footage before and after each, 0 to 2, that help a model to restore it that restores frame
+            by frame otherwise; 0 for frame by frame.
 
     Raises:
         ValueError: a value is out of range.
@@ -61,9 +63,10 @@ class Plan:
     tile: int | Literal["auto"] = "auto"
     keep: bool = True
     confidence: bool = False
+    neighbours: int = 2
 
     def __post_init__(self) -> None:
-        for name in ("steps", "frames", "scale", "seed"):
+        for name in ("steps", "frames", "scale", "seed", "neighbours"):
             if name == "steps" and self.steps is None:
                 continue
             if type(getattr(self, name)) is not int:
@@ -76,6 +79,8 @@ class Plan:
             raise ValueError(f"steps must be 1 to 1000, not {self.steps}")
         if not 2 <= self.frames <= 1000:
             raise ValueError(f"frames must be 2 to 1000, not {self.frames}")
+        if not 0 <= self.neighbours <= 2:
+            raise ValueError(f"neighbours must be 0, 1 or 2, not {self.neighbours}")
         if not 1 <= self.scale <= 4:
             raise ValueError(f"scale must be 1, 2, 3 or 4, not {self.scale}")
         if self.tile != "auto" and (type(self.tile) is not int or (self.tile != 0 and self.tile < 64)):

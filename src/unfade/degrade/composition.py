@@ -87,6 +87,10 @@ class Composition:
             x = part(x, severity, view)
         return x
 
+    def anew(self, generator: torch.Generator) -> "Composition":
+        """The same in another frame of footage, as `Degradation.anew`."""
+        return Composition(tuple(part.anew(generator) for part in self.parts))
+
     def without(self, kinds: Kinds) -> "Composition":
         """What is left when some kinds never happened; the rest happened exactly as before."""
         return Composition(tuple(part for part in self.parts if not isinstance(part, kinds)))

@@ -83,6 +83,10 @@ class Degradation(ABC):
     def corrupt(self, x: Tensor, severity: Tensor, view: View) -> Tensor:
         """The corruption at `severity` `[B, 1, 1, 1]`; need not be exact at 0 and may leave [0, 1]."""
 
+    def anew(self, generator: torch.Generator) -> Self:
+        """The same corruption in another frame of footage: same parameters, but noise and falling rain of its own."""
+        return self
+
     @final
     def __call__(self, x: Tensor, severity: float | Tensor = 1.0, view: View | None = None) -> Tensor:
         """The corrupted batch.

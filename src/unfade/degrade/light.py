@@ -1,6 +1,6 @@
 """What happens to the light of the whole scene: too little of it, or haze in front of it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from unfade.degrade.degradation import Degradation, Draw, from_linear, per_sample, to_linear
-from unfade.degrade.noise import add_field, read_variance
+from unfade.degrade.noise import add_field, fresh, read_variance
 from unfade.degrade.view import View
 
 
@@ -50,6 +50,9 @@ class LowLight(Degradation):
         read = read_variance(shot, draw.normal(draw.batch))
         field = draw.normal(draw.batch, 3, draw.height, draw.width)
         return cls(stops, falloff, balance, contrast, shot, read, field)
+
+    def anew(self, generator: torch.Generator) -> Self:
+        return replace(self, field=fresh(self.field, generator))
 
     def corrupt(self, x: Tensor, severity: Tensor, view: View) -> Tensor:
         radius = (view.grid(x) ** 2).sum(-1)[:, None] / 2

@@ -1,7 +1,7 @@
 """Gaussian noise and a sensor's shot and read noise, from a field drawn once and only scaled."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 import torch
@@ -36,6 +36,11 @@ def add_field(x: Tensor, sigma: Tensor, field: Tensor, view: View) -> Tensor:
     return x + sigma * field
 
 
+def fresh(field: Tensor, generator: torch.Generator) -> Tensor:
+    """Another field of standard normal values, of the shape of the first."""
+    return torch.randn(field.shape, generator=generator, device=field.device)
+
+
 @dataclass(frozen=True, slots=True)
 class GaussianNoise(Degradation):
     """White Gaussian noise on the sRGB values.
@@ -53,6 +58,9 @@ class GaussianNoise(Degradation):
     def draw(cls, draw: Draw) -> Self:
         sigma = draw.ranged((3, 20), (20, 55))
         return cls(sigma, draw.normal(draw.batch, 3, draw.height, draw.width))
+
+    def anew(self, generator: torch.Generator) -> Self:
+        return replace(self, field=fresh(self.field, generator))
 
     def corrupt(self, x: Tensor, severity: Tensor, view: View) -> Tensor:
         return add_field(x, per_sample(self.sigma) / 255 * severity, self.field, view)
@@ -80,6 +88,9 @@ class SensorNoise(Degradation):
         read = read_variance(shot, draw.normal(draw.batch))
         return cls(shot, read, draw.normal(draw.batch, 3, draw.height, draw.width))
 
+    def anew(self, generator: torch.Generator) -> Self:
+        return replace(self, field=fresh(self.field, generator))
+
     def corrupt(self, x: Tensor, severity: Tensor, view: View) -> Tensor:
         linear = to_linear(x)
         sigma = torch.sqrt(linear * per_sample(self.shot) + per_sample(self.read)) * severity
@@ -100,6 +111,10 @@ class Noise(Degradation):
         gaussian = GaussianNoise.draw(draw)
         sensor = SensorNoise.draw(draw)
         return cls(draw.chance(0.4), gaussian, SensorNoise(sensor.shot, sensor.read, gaussian.field))
+
+    def anew(self, generator: torch.Generator) -> Self:
+        gaussian = self.gaussian.anew(generator)
+        return replace(self, gaussian=gaussian, sensor=replace(self.sensor, field=gaussian.field))
 
     def corrupt(self, x: Tensor, severity: Tensor, view: View) -> Tensor:
         return torch.where(

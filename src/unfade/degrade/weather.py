@@ -1,7 +1,7 @@
 """Rain streaks, drops on the lens, and snow (which is never trained on: it is the unseen task)."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 import torch
@@ -22,6 +22,15 @@ class Veil(Degradation):
     """
 
     opacity: Tensor
+
+    def anew(self, generator: torch.Generator) -> Self:
+        # What falls is somewhere else by the next frame; the pattern has no place of its own.
+        height, width = self.opacity.shape[2:]
+        down, right = (
+            int(torch.randint(side, (), generator=generator, device=generator.device))
+            for side in (height, width)
+        )
+        return replace(self, opacity=self.opacity.roll((down, right), (2, 3)))
 
     def corrupt(self, x: Tensor, severity: Tensor, view: View) -> Tensor:
         opacity = self.opacity

@@ -11,6 +11,7 @@ from av.error import FFmpegError
 
 from unfade.core import InputError, OutputError, UsageError
 from unfade.media.atomic import atomic_output
+from unfade.media.times import Counted
 from unfade.media.video import VideoInfo, main_stream, open_footage, probe_video
 from unfade.media.video_writer import tag_stream
 
@@ -78,13 +79,16 @@ def write_excerpt(source: Path, span: Span, target: Path) -> int:
                 video, first = _declared(made, info, stream), None
                 copies = {index: made.add_stream_from_template(track) for index, track in sounds.items()}
                 made.start_encoding()
-                given.seek(int(begin), stream=stream)
+                times = Counted(info.step) if info.counted else None
+                if times is None:
+                    # Some containers seek by the time of decoding, and that key frame may be shown a little later.
+                    given.seek(int(max(origin, begin - 1 / base)), stream=stream)
                 packet: Any
                 for packet in given.demux(stream, *sounds.values()):
                     if packet.stream.index in sounds:
                         _copy(packet, copies[packet.stream.index], span, origin * base, made)
                         continue
-                    for picture in _decoded(packet, source):
+                    for picture in _decoded(packet, source, times):
                         if not begin <= (picture.pts or 0) < end:
                             continue
                         first = picture.pts or 0 if first is None else first
@@ -104,11 +108,16 @@ def write_excerpt(source: Path, span: Span, target: Path) -> int:
     return count
 
 
-def _decoded(packet: Any, source: Path) -> list[Any]:
+def _decoded(packet: Any, source: Path, times: Counted | None) -> list[Any]:
     try:
-        return packet.decode()
+        pictures = packet.decode()
     except FFmpegError as error:
         raise InputError(f"{source} is damaged in the part that was asked for; choose another") from error
+    if times is not None:
+        times.hear(packet)
+        for picture in pictures:
+            picture.pts = times.next()
+    return pictures
 
 
 def _declared(made: Any, info: VideoInfo, source: av.VideoStream) -> Any:

@@ -16,8 +16,7 @@ from unfade.media.video import (
     main_stream,
     missing_seconds,
     open_footage,
-    pictures_of,
-    until_damage,
+    timed_pictures,
 )
 
 SIDE = 32
@@ -55,14 +54,13 @@ def glances(info: VideoInfo) -> Iterator[Glance]:
     Raises:
         InputError: the video is damaged or cut short, changes its size, or its times don't increase.
     """
-    step = round(1 / (info.fps * info.time_base))
     index, end, last = 0, None, None
     failure: Exception | None = None
     with open_footage(info.path) as container:
         stream = main_stream(info.path, container)
         stream.thread_type = "AUTO"
         try:
-            for picture in until_damage(pictures_of(container, stream), stream):
+            for picture in timed_pictures(container, stream, info):
                 pts = picture.pts if picture.pts is not None else picture.dts
                 pts = end or 0 if pts is None else pts
                 if displayed_size(picture.width, picture.height, info.orientation) != (
@@ -72,7 +70,7 @@ def glances(info: VideoInfo) -> Iterator[Glance]:
                     raise InputError(f"{info.path} changes its size at frame {index}; split it there")
                 if last is not None and pts <= last:
                     raise InputError(f"{info.path} has times that don't increase at frame {index}")
-                end, last = pts + (picture.duration or step), pts
+                end, last = pts + (picture.duration or info.step), pts
                 yield Glance(index, pts, end, bool(picture.interlaced_frame), _thumbnail(picture))
                 index += 1
         except FFmpegError as error:

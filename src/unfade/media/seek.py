@@ -17,8 +17,8 @@ from unfade.media.video import (
     VideoInfo,
     main_stream,
     open_footage,
-    pictures_of,
     probe_video,
+    timed_pictures,
     until_damage,
     upright,
 )
@@ -46,7 +46,7 @@ class FrameReader:
 
     Decoding begins at a key frame that is shown no later than the mark, so pictures that lean on what lies before it
     (the leading ones of an open group) are never taken. Where no such frame can be sought, or the container knows no
-    times, it begins with the file.
+    times of showing, it begins with the file.
 
     Args:
         path: of the video.
@@ -94,7 +94,7 @@ class FrameReader:
                     if index < start:
                         continue
                     frame = upright(picture, index, end, self.info)
-                    end = frame.pts + (frame.duration or 0)
+                    end = frame.pts + (frame.duration or self.info.step)
                     yield frame
                     if index + 1 == stop:
                         return
@@ -104,14 +104,14 @@ class FrameReader:
 
     def _from(self, mark: Mark | None) -> Generator[tuple[int, av.VideoFrame], None, None]:
         """Pictures with their numbers, the mark's first or, where it can't be sought, from the beginning."""
-        sought = None if mark is None else self._sought(mark.pts)
+        sought = None if mark is None or self.info.counted else self._sought(mark.pts)
         if mark is not None and sought is not None:
             yield from enumerate(until_damage(sought, self._stream), mark.index)
             return
         self.num_rewinds += mark is not None
         with open_footage(self.info.path) as container:
             stream = _threaded(self.info.path, container)
-            for index, picture in enumerate(until_damage(pictures_of(container, stream), stream)):
+            for index, picture in enumerate(timed_pictures(container, stream, self.info)):
                 if mark is not None and index == mark.index and _time_of(picture) not in (None, mark.pts):
                     raise InputError(
                         f"{self.info.path} does not show frame {index} at the time that was noted of it; is it "

@@ -1,6 +1,6 @@
 """Footage from files, one upright RGB frame at a time."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -16,6 +16,7 @@ from torch import Tensor
 from unfade.core import InputError
 from unfade.media.pixels import as_stored, displayed_size
 from unfade.media.source import read_head, sniff_image
+from unfade.media.times import Counted, has_no_times
 from unfade.media.yuv import ColourTags, bits_of, is_rgb, picture_to_rgb, tags_of
 
 _ATTACHED_PICTURE = 0x400
@@ -44,6 +45,7 @@ class VideoInfo:
         bit_depth: bits a sample.
         tags: matrix, range, primaries and transfer of its colours.
         pixel_aspect: width of a displayed pixel over its height.
+        counted: whether the container doesn't know when pictures are shown, so that times go by their order.
     """
 
     path: Path
@@ -60,6 +62,12 @@ class VideoInfo:
     bit_depth: int
     tags: ColourTags
     pixel_aspect: Fraction
+    counted: bool = False
+
+    @property
+    def step(self) -> int:
+        """How long a frame is shown where the file doesn't say, in ticks."""
+        return round(1 / (self.fps * self.time_base))
 
     @property
     def rotation(self) -> int:
@@ -151,13 +159,21 @@ def probe_video(path: Path) -> VideoInfo:
             bit_depth=bits_of(frame) if not is_rgb(frame) else max(8, bits_of(frame)),
             tags=tags_of(frame, stream.codec_context.name),
             pixel_aspect=1 / aspect if orientation >= 5 else aspect,
+            counted=_is_counted(path),
         )
+
+
+def _is_counted(path: Path) -> bool:
+    # Opened anew, since the stream has to be read from its beginning.
+    with open_footage(path) as container:
+        return has_no_times(container, main_stream(path, container))
 
 
 def read_video(path: Path) -> Iterator[VideoFrame]:
     """The frames of a video in the order they are shown, decoded as they are asked for.
 
-    Colours follow the file's matrix and range tags; there is no tone mapping. Interlaced fields stay woven.
+    Where the container has no times of showing, pictures take those it has in their order. Colours follow the file's
+    matrix and range tags; there is no tone mapping. Interlaced fields stay woven.
 
     Raises:
         InputError: as for `probe_video`, at once; or, after the last frame that could be decoded, that the
@@ -167,17 +183,16 @@ def read_video(path: Path) -> Iterator[VideoFrame]:
 
 
 def _frames(info: VideoInfo) -> Iterator[VideoFrame]:
-    path, step = info.path, round(1 / (info.fps * info.time_base))
-    index, end = 0, None
+    path, index, end = info.path, 0, None
     failure: Exception | None = None
     with open_footage(path) as container:
         stream = main_stream(path, container)
         stream.thread_type = "AUTO"
         try:
-            for picture in until_damage(pictures_of(container, stream), stream):
+            for picture in timed_pictures(container, stream, info):
                 frame = upright(picture, index, end, info)
                 yield frame
-                index, end = index + 1, frame.pts + (frame.duration or step)
+                index, end = index + 1, frame.pts + (frame.duration or info.step)
         except FFmpegError as error:
             failure = error
         # Where frames are reordered, containers may promise a longer time than all their frames take.
@@ -187,10 +202,31 @@ def _frames(info: VideoInfo) -> Iterator[VideoFrame]:
         raise InputError(f"{path} is damaged or cut short: only {index} frames could be read") from failure
 
 
-def pictures_of(container: InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
+def timed_pictures(
+    container: InputContainer, stream: av.VideoStream, info: VideoInfo
+) -> Iterator[av.VideoFrame]:
+    """Pictures from the file's beginning up to any damage, at the times they are shown; then the error."""
+    if not info.counted:
+        yield from until_damage(pictures_of(container, stream), stream)
+        return
+    times = Counted(info.step)
+    for picture in until_damage(pictures_of(container, stream, times.hear), stream):
+        picture.pts = times.next()
+        yield picture
+
+
+def pictures_of(
+    container: InputContainer,
+    stream: av.VideoStream,
+    hear: Callable[["av.Packet[av.VideoStream]"], None] = lambda packet: None,
+) -> Iterator[av.VideoFrame]:
     """Decoded pictures; what can't be decoded before the first one is passed over.
 
     Recordings of broadcasts start anywhere, and there is nothing to decode before their first key frame.
+
+    Args:
+        container, stream: to be read.
+        hear: told of each packet that was decoded, before its pictures come.
     """
     started = False
     for packet in container.demux(stream):
@@ -200,6 +236,7 @@ def pictures_of(container: InputContainer, stream: av.VideoStream) -> Iterator[a
             if started:
                 raise
             continue
+        hear(packet)
         for picture in decoded:
             started = True
             yield picture

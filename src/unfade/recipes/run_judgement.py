@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from unfade.backbones.tiny_weights import load_tiny, save_tiny
+from unfade.core import UsageError
 from unfade.training.doubt import DoubtRun, fit_doubt
 from unfade.training.photos import Photos, load_photos
 from unfade.training.team import Team, work_together
@@ -20,6 +21,7 @@ def run_judgement(
     *,
     trust: TrustRun | None = None,
     doubt: DoubtRun | None = None,
+    keep_trust: bool = False,
     held_out: int = 24,
     judged: int = 600,
     workers: int = 1,
@@ -35,7 +37,8 @@ def run_judgement(
         weights: of the network.
         target: the file to write, with network and judgement in it.
         trust: how far answers are followed; the usual run if left out.
-        doubt: how wrong they may be; not fitted if left out.
+        doubt: how wrong they may be; what the weights have is kept if left out.
+        keep_trust: leaves the trust that the weights have as it is.
         held_out: photos that were kept apart in training, and are here.
         judged: how many degraded photos, drawn from those, `Trust` is judged by.
         workers: processes, best one a CPU core.
@@ -46,9 +49,13 @@ def run_judgement(
         InputError: the photos can't be read.
         ModelError: the weights can't be used.
         OutputError: the target can't be written.
+        UsageError: there is no trust to keep, or nothing to do.
     """
-    runs = trust or TrustRun(), doubt
-    load_tiny(weights)
+    runs = trust or TrustRun(), doubt, keep_trust
+    if load_tiny(weights).trust is None and keep_trust:
+        raise UsageError(f"{weights} has no trust to keep; leave --keep-trust out")
+    if keep_trust and (trust is not None or doubt is None):
+        raise UsageError("with --keep-trust there is --doubt to fit, or nothing is left to do")
     loaded = load_photos(photos)
     loaded.split(held_out)
     work_together(workers, _fit, runs, loaded, held_out, judged, weights, target, report)
@@ -57,7 +64,7 @@ def run_judgement(
 
 def _fit(
     team: Team,
-    runs: tuple[TrustRun, DoubtRun | None],
+    runs: tuple[TrustRun, DoubtRun | None, bool],
     photos: Photos,
     held_out: int,
     judged: int,
@@ -65,7 +72,7 @@ def _fit(
     target: Path,
     report: Callable[[dict[str, Any]], None] | None,
 ) -> None:
-    run, doubted = runs
+    run, doubted, keep_trust = runs
     loaded = load_tiny(weights)
     training, apart = photos.split(held_out)
     model = loaded.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -78,12 +85,16 @@ def _fit(
         if number % 200 < team.size:
             tell({"photo": number, "of": run.photos})
 
-    doubt = None
+    doubt = loaded.doubt
     if doubted is not None:
         steps = doubted.steps
         doubt = fit_doubt(
             model, training, doubted, team, lambda step, loss: tell({"step": step, "of": steps, "loss": loss})
         )
+    if keep_trust:
+        if team.leads:
+            save_tiny(model, model.state_dict(), target, loaded.notes, loaded.trust, doubt, loaded.gather)
+        return
     seen = team.gather(look(model, training, run, range(team.rank, run.photos, team.size), count))
     others = team.gather(
         look(model, apart, run, range(run.photos + team.rank, run.photos + judged, team.size))
@@ -91,5 +102,5 @@ def _fit(
     if not team.leads:
         return
     trust = fit_trust(Answers.joined(seen), run)
-    save_tiny(model, model.state_dict(), target, loaded.notes, trust, doubt)
+    save_tiny(model, model.state_dict(), target, loaded.notes, trust, doubt, loaded.gather)
     tell({"held out": followed(trust, Answers.joined(others), run)})

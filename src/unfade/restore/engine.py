@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from unfade.backbones.catalog import CATALOG
+from unfade.backbones.gather import REACH, Gather
 from unfade.backbones.tiny import SIZE_MULTIPLE, Tiny, thumbnail_of
 from unfade.backbones.tiny_denoiser import TinyCondition, TinyDenoiser
 from unfade.backbones.tiny_weights import TinyWeights
@@ -26,6 +27,7 @@ from unfade.restore.asked import settled
 from unfade.restore.border import as_the_file
 from unfade.restore.device import choose_device, choose_dtype
 from unfade.restore.shots import Shot
+from unfade.restore.window import gathered, glimpses, windows
 from unfade.version import __version__
 
 # The largest tile side chosen by "auto" per precision: what keeps a photo of 24 megapixels under 1.5 GB.
@@ -41,6 +43,7 @@ class PixelRestorer:
         self.name = name
         self.weights = weights
         self._denoisers: dict[tuple[torch.device, torch.dtype], TinyDenoiser] = {}
+        self._gathers: dict[tuple[torch.device, torch.dtype], Gather] = {}
 
     def _denoiser(self, device: torch.device, dtype: torch.dtype) -> TinyDenoiser:
         key = (device, dtype)
@@ -99,7 +102,7 @@ class PixelRestorer:
             if progress:
                 progress(done / in_all)
 
-        denoiser, wrapped = self._denoisers_for(clip.height, clip.width, plan, wish, count)
+        denoiser, wrapped = self._denoisers_for(clip.height, clip.width, plan, wish.strength, count)
         if plan.confidence:
             self.check_confidence()
         ways: list[tuple[Tensor, ...]] = []
@@ -142,10 +145,11 @@ class PixelRestorer:
         plan: Plan | None = None,
         **changes: Any,
     ) -> Iterator[Tensor]:
-        """Restores the frames of footage as they come, holding no more than one at a time.
+        """Restores the frames of footage as they come, holding no more than a few at a time.
 
         The light is that of the shot so far (`Shot`), so that it doesn't flicker; it is looked at anew after a
-        hard cut. Each result is given before the next frame is taken.
+        hard cut. Where the weights have a `Gather`, each frame is made better by its neighbours in the scene first, and
+        results come `plan.neighbours` frames late; else each result is given before the next frame is taken.
 
         Args:
             frames: `[3, H, W]` in [0, 1], all of one size.
@@ -164,35 +168,54 @@ class PixelRestorer:
 
     def _stream(self, frames: Iterable[Tensor], wish: Wish, plan: Plan) -> Iterator[Tensor]:
         shot = Shot()
-        size: torch.Size | None = None
         denoisers: tuple[TinyDenoiser, Denoiser] | None = None
-        for image in frames:
-            frame = enlarge(Clip.of(image), plan.scale).frames
-            if denoisers is None or size is None:
-                size = frame.shape
-                denoisers = self._denoisers_for(
-                    frame.shape[2], frame.shape[3], plan, wish, steady=shot.steady
-                )
-            if frame.shape != size:
-                raise ValueError(
-                    f"footage has frames of one size, not {tuple(size)} and {tuple(frame.shape)}"
-                )
+        gather, device = self._gather(plan), choose_device(plan.device)
+        reach = min(plan.neighbours, REACH) if gather else 0
+
+        def enlarged(image: Tensor) -> Tensor:
+            return enlarge(Clip(image), plan.scale).frames
+
+        # Neighbours look at one another as they came, before anything is enlarged.
+        for frame, others in windows(glimpses(frames, device if reach else None), reach):
+            image = original = enlarged(frame.image)
+            if denoisers is None:
+                # Neighbours and network go their way together, and a wish's strength is that of both.
+                strength = 1.0 if reach else wish.strength
+                height, width = image.shape[2:]
+                denoisers = self._denoisers_for(height, width, plan, strength, steady=shot.steady)
             denoiser, wrapped = denoisers
-            context = _context(denoiser, shot.add(thumbnail_of(frame)), wish)
-            told = TinyCondition(frame, context, self.weights.model.config.halo)
-            _, states = bridge(wrapped, frame, told, plan.steps or 1, keep=False)
-            result = states[-1][0]
+            context = _context(denoiser, shot.add(thumbnail_of(image)), wish)
+            if gather is not None and others:
+                image = enlarged(gathered(gather, frame, others, context))
+            told = TinyCondition(image, context, self.weights.model.config.halo)
+            _, states = bridge(wrapped, image, told, plan.steps or 1, keep=False)
+            result = states[-1]
+            if reach and wish.strength != 1:
+                result = torch.lerp(original, result, wish.strength).clamp_(0, 1)
             # A generator keeps its variables while it waits.
-            del image, frame, states
-            yield result
+            del image, original, frame, others, told, states
+            yield result[0]
             del result
+
+    def _gather(self, plan: Plan) -> Gather | None:
+        """What makes frames better by their neighbours, on the plan's device; None where that isn't wanted."""
+        if self.weights.gather is None or plan.neighbours == 0:
+            return None
+        device = choose_device(plan.device)
+        key = (device, choose_dtype(plan.dtype, device))
+        if key not in self._gathers:
+            gather = copy.deepcopy(self.weights.gather).to(device)
+            for part in gather.trunk():
+                part.to(dtype=key[1], memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self._gathers[key] = gather
+        return self._gathers[key]
 
     def _denoisers_for(
         self,
         height: int,
         width: int,
         plan: Plan,
-        wish: Wish,
+        strength: float,
         on_tile: Callable[[int, int], None] | None = None,
         steady: Callable[[Tensor], Tensor] = lambda evidence: evidence,
     ) -> tuple[TinyDenoiser, Denoiser]:
@@ -201,9 +224,9 @@ class PixelRestorer:
         denoiser = self._denoiser(device, choose_dtype(plan.dtype, device))
         tile = self.tile_for(height, width, plan)
         wrapped = tiled(denoiser, tile, self.weights.model.config.halo, SIZE_MULTIPLE, on_tile)
-        if self.weights.trust is None and wish.strength == 1:
+        if self.weights.trust is None and strength == 1:
             return denoiser, wrapped
-        return denoiser, trusting(wrapped, self.weights.trust, wish.strength, steady)
+        return denoiser, trusting(wrapped, self.weights.trust, strength, steady)
 
     def provenance(self, height: int, width: int, prompt: str | None, plan: Plan) -> dict[str, str]:
         """What is told of how frames of this size (before enlarging) are restored."""
@@ -227,6 +250,7 @@ class PixelRestorer:
             "device": device.type,
             "dtype": str(dtype).removeprefix("torch."),
             "tile": str(tile) if parts > 1 else "none",
+            **({"neighbours": str(plan.neighbours)} if self.weights.gather else {}),
         }
 
 

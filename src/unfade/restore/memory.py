@@ -1,6 +1,7 @@
 """Work that may find too little memory: once it goes on with a smaller plan, and says so."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from traceback import walk_tb
 from typing import TypeVar
 
@@ -13,10 +14,23 @@ from unfade.core import UnfadeError
 
 T = TypeVar("T")
 
-_DEVICE = "choose --memory group with --vae-tiles on, fewer frames or a smaller photo, or free some memory"
-# On the host there is nowhere to move weights to.
-_HOST = (
-    "choose --vae-tiles on, --large tile --tile 512, --clip-frames 5 or a smaller photo, or free some memory"
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """What a user is told where there is no plan left that needs less.
+
+    Attributes:
+        device: what to choose.
+        host: the same where everything is on the host, and there is nowhere to move weights to.
+    """
+
+    device: str
+    host: str
+
+
+OF_PHOTOS = Advice(
+    "choose --memory group with --vae-tiles on, fewer frames or a smaller photo, or free some memory",
+    "choose --vae-tiles on, --large tile --tile 512, --clip-frames 5 or a smaller photo, or free some memory",
 )
 
 
@@ -28,6 +42,7 @@ def within_memory(
     say: Callable[[str], None] | None = None,
     *,
     tiles: VaeTiles = "auto",
+    advice: Advice = OF_PHOTOS,
 ) -> tuple[T, MemoryPlan]:
     """What `work` gives under a plan that `video` follows already, or under the next one whose failed phase is smaller.
 
@@ -38,6 +53,7 @@ def within_memory(
         work: from its beginning; it is called a second time if memory runs out in the first.
         say: told in one line when that happens.
         tiles: whether the VAE may decode in tiles.
+        advice: what is told where that isn't enough.
 
     Returns:
         The answer and the plan that it was found under, which `video` follows now.
@@ -52,7 +68,7 @@ def within_memory(
             raise
         phase = failed_phase(video, error)
     # Outside of the except clause, so that nothing of the first try is held by its traceback.
-    return after_running_out(video, plan, device, work, phase, say, tiles=tiles)
+    return after_running_out(video, plan, device, work, phase, say, tiles=tiles, advice=advice)
 
 
 def after_running_out(
@@ -64,6 +80,7 @@ def after_running_out(
     say: Callable[[str], None] | None = None,
     *,
     tiles: VaeTiles = "auto",
+    advice: Advice = OF_PHOTOS,
 ) -> tuple[T, MemoryPlan]:
     """The second try of `within_memory`, which takes the same and gives the same.
 
@@ -71,14 +88,14 @@ def after_running_out(
         phase: in which memory ran out, if that is known.
     """
     host = device.type == "cpu"
-    advice = _HOST if host else _DEVICE
+    told = advice.host if host else advice.device
     retreat(video)
     # On the host the weights lie in what is not free any more; a plan counts them among what it needs.
     there = plan.footprint.transformer + plan.footprint.vae if host else 0
     less = smaller_plan(plan, free_bytes(device) + there, tiles, host, phase)
     if less is None:
         raise UnfadeError(
-            f"memory ran out{_during(phase)} ({plan.name}), and no smaller plan is left; {advice}"
+            f"memory ran out{_during(phase)} ({plan.name}), and no smaller plan is left; {told}"
         )
     if say:
         say(f"memory ran out{_during(phase)} ({plan.name}); going on with {less.name}")
@@ -88,7 +105,7 @@ def after_running_out(
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
             raise
-        raise UnfadeError(f"memory ran out twice ({plan.name}, then {less.name}); {advice}") from None
+        raise UnfadeError(f"memory ran out twice ({plan.name}, then {less.name}); {told}") from None
 
 
 def failed_phase(video: Placed, error: BaseException) -> Phase | None:

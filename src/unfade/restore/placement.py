@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, TypeVar, get_args
+from typing import ClassVar, Literal, TypeVar, get_args
 
 import torch
 
@@ -14,12 +14,13 @@ from unfade.backbones.wan_config import WanConfig
 from unfade.backbones.wan_memory import choose_memory_plan
 from unfade.backbones.wan_speed import Rates, measure_rates, predict_seconds
 from unfade.core import UsageError
-from unfade.restore.memory import after_running_out, failed_phase, within_memory
+from unfade.restore.memory import OF_PHOTOS, Advice, after_running_out, failed_phase, within_memory
 
 T = TypeVar("T")
 
 # More bytes than any Wan's VAE takes for a pixel of the canvas, and how much of what is free is small beyond doubt.
 _PER_PIXEL, _SMALL = 20_000, 0.25
+_ENDLESS = 1 << 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,10 @@ class Load:
         frames: of the generated clip.
         prompts: in use; 2 with guidance.
         dtype: of the transformer.
+        advice: what makes it smaller.
     """
+
+    advice: ClassVar[Advice] = OF_PHOTOS
 
     config: WanConfig
     canvas: tuple[int, int]
@@ -170,11 +174,11 @@ class Placement:
         Raises:
             UnfadeError: memory ran out again.
         """
-        tiles = self.room.vae_tiles
-        phase: Phase | None = None
         if self.plan is not None:
-            before = self.plan
-            answer, self.plan = within_memory(video, before, device, work, self._say, tiles=tiles)
+            before, tiles = self.plan, self.room.vae_tiles
+            answer, self.plan = within_memory(
+                video, before, device, work, self._say, tiles=tiles, advice=load.advice
+            )
             if self.plan is not before:
                 self._fallen = load, self.plan
             return answer
@@ -184,9 +188,27 @@ class Placement:
             if not out_of_memory(error):
                 raise
             phase = failed_phase(video, error)
-        # What seemed small beyond doubt had no plan; outside of the except clause, its traceback holds nothing more.
-        plan = load.plan(Room("resident", "off"), device, free_bytes(device), _adapters(video))
-        answer, self.plan = after_running_out(video, plan, device, work, phase, self._say, tiles=tiles)
+        # Outside of the except clause, so that nothing of the first try is held by its traceback.
+        return self.run_again(video, load, device, work, phase)
+
+    def run_again(
+        self, video: Placed, load: Load, device: torch.device, work: Callable[[], T], phase: Phase | None
+    ) -> T:
+        """What `work` gives under a smaller plan than the one under which memory ran out.
+
+        Args:
+            video, load, device: as for `settle`.
+            work: called once.
+            phase: in which memory ran out, if that is known.
+
+        Raises:
+            UnfadeError: memory ran out again, or nothing smaller is left to try.
+        """
+        # What seemed small beyond doubt had no plan: it lay there as if there were no end of memory.
+        plan = self.plan or load.plan(self.room, device, _ENDLESS, _adapters(video))
+        answer, self.plan = after_running_out(
+            video, plan, device, work, phase, self._say, tiles=self.room.vae_tiles, advice=load.advice
+        )
         self._fallen = load, self.plan
         return answer
 

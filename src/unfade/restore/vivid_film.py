@@ -36,6 +36,10 @@ class FilmPlan:
         sweep = min(int(place), sweeps - 1)
         return self.steps[sweep], self.steps[sweep + 1], place - sweep
 
+    def shown(self, start: int, stop: int) -> list[int]:
+        """The steps of all states that are seen in some of the frames, increasing."""
+        return sorted({step for index in range(start, stop) for step in self.at(index)[:2]})
+
 
 def snapshots(steps: int, frames: int) -> tuple[int, ...]:
     """After which steps a film of so many states looks: evenly, never at the last one, which is the result."""
@@ -69,9 +73,9 @@ class Part:
         found: dict[tuple[int, int | None], None] = {(index, self.end): None for index in range(len(windows))}
         if film is not None:
             for index, window in enumerate(windows):
-                for number in range(window.keep_start, window.keep_stop):
-                    old, new, _ = film.at(self.shot.start + number)
-                    found[index, self.state(old)] = found[index, self.state(new)] = None
+                first, last = (self.shot.start + number for number in (window.keep_start, window.keep_stop))
+                for step in film.shown(first, last):
+                    found[index, self.state(step)] = None
         return [(index, state) for index, state in found if state != 0]
 
     def frames(self, film: FilmPlan | None, side: int) -> Iterator[tuple[Tensor | None, bool]]:

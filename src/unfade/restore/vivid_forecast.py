@@ -1,5 +1,6 @@
 """What restoring footage with Vivid-VR will take: windows, tiles, arithmetic, seconds, memory and disk."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,7 @@ from unfade.backbones.wan_speed import measure_rates
 from unfade.conditioning.control import ControlSettings
 from unfade.diffusion.windows import Window
 from unfade.restore.placement import Room
+from unfade.restore.vivid_film import FilmPlan
 from unfade.restore.vivid_memory import VividLoad
 from unfade.restore.vividvr import VividSettings
 
@@ -44,6 +46,7 @@ def forecast(
     device: torch.device,
     dtype: torch.dtype,
     room: Room = Room(),
+    film: Sequence[int] | None = None,
 ) -> dict[str, Any]:
     """For a dry run, of footage taken as one shot; seconds are right within a factor of two or so.
 
@@ -55,11 +58,12 @@ def forecast(
         frames: of the footage.
         device, dtype: where and in what precision.
         room: how weights are to be kept.
+        film: as for `work_of`.
 
     Raises:
         UsageError: the settings can't be carried out.
     """
-    told = work_of(config, control, settings, size, frames)
+    told = work_of(config, control, settings, size, frames, film)
     plan = load_of(config, control, settings, size, frames, dtype).plan(room, device, free_bytes(device))
     rates, cost, windows = measure_rates(device, dtype), plan.footprint, told["windows"]
     once = told["petaflops"] * 1e15 / rates.matmul / told["evaluations"]
@@ -116,8 +120,17 @@ def work_of(
     settings: VividSettings,
     size: tuple[int, int],
     frames: int,
+    film: Sequence[int] | None = None,
 ) -> dict[str, Any]:
     """Canvas, tiles, windows, evaluations and their PFLOP, and the most that is kept on disk for a shot.
+
+    Args:
+        config: of the base.
+        control: what its control is made of.
+        settings: how it is sampled.
+        size: (height, width) of the result.
+        frames: of the footage.
+        film: after which steps the clips are kept that its film shows, increasing; None for no film.
 
     Raises:
         UsageError: the settings can't be carried out.
@@ -137,8 +150,17 @@ def work_of(
         for window in timeline.windows
         for area in areas
     )
-    # State, history, an answer and the degraded latents twice, in 32 bits; frames in 16.
-    work = 20 * timeline.slots * config.latent_channels * sides[0] * sides[1] + 6 * frames * size[0] * size[1]
+    kept = tuple(film or ())
+    made = frames
+    if film is not None:
+        # Each window is decoded once more for each state of the film that its frames show, but for input and result.
+        seen = FilmPlan((0, *(step for step in kept if step < settings.steps), settings.steps), frames)
+        for window in timeline.windows:
+            shown = set(seen.shown(window.keep_start, window.keep_stop)) - {0, settings.steps}
+            made += len(shown) * (window.keep_stop - window.keep_start)
+    # State, history, an answer, the degraded latents twice and what the film kept, in 32 bits; frames in 16.
+    latents = timeline.slots * config.latent_channels * sides[0] * sides[1]
+    work = 4 * (5 + len(kept)) * latents + 6 * made * size[0] * size[1]
     return {
         "canvas": f"{fit.canvas_width}x{fit.canvas_height}",
         "tiles": len(areas),

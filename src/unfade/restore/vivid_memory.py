@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 
@@ -16,6 +16,7 @@ from unfade.backbones.memory_plan import MemoryPlan
 from unfade.backbones.precision import default_dtype
 from unfade.conditioning.control import Control, Controlled, ControlSettings
 from unfade.conditioning.control_denoiser import ControlCondition, ControlDenoiser
+from unfade.restore.memory import Advice
 from unfade.restore.placement import Load, Room
 
 
@@ -25,7 +26,14 @@ class VividLoad(Load):
 
     Attributes:
         control: what the control is made of.
+        advice: what makes it smaller.
     """
+
+    advice: ClassVar[Advice] = Advice(
+        "choose --memory group with --vae-tiles on, a smaller --short-side or --scale, --window or --tile, or free "
+        "some memory",
+        "choose --vae-tiles on, a smaller --short-side or --scale, --window or --tile, or free some memory",
+    )
 
     control: ControlSettings = field(default_factory=ControlSettings)
 

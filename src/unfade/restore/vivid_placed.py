@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import torch
 
+from unfade.backbones.free_memory import out_of_memory
+from unfade.restore.memory import failed_phase
 from unfade.restore.placement import Placement, Room
 from unfade.restore.vivid_memory import VividLoad
 from unfade.restore.vivid_model import VividModel
@@ -47,5 +49,22 @@ class PlacedVivid:
     def run(
         self, wanted: VividLoad, device: torch.device, dtype: torch.dtype, work: Callable[[], None]
     ) -> None:
-        """Does some work with the model; where memory runs out, once more under the next smaller plan."""
-        self.placement.run(self.placed(wanted, device, dtype), wanted, device, work)
+        """Does some work that may ask for the model; where memory runs out, once more under the next smaller plan.
+
+        Args:
+            wanted, device, dtype: with which the work asks for it.
+            work: called a second time if memory runs out in the first.
+
+        Raises:
+            UnfadeError: memory ran out again, or nothing smaller is left to try.
+        """
+        try:
+            work()
+            return
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if self._held is None or not out_of_memory(error):
+                raise
+            phase = failed_phase(self._held[2], error)
+        # Outside of the except clause, so that nothing of the first try is held by its traceback.
+        self._settled = wanted
+        self.placement.run_again(self._held[2], wanted, device, work, phase)

@@ -1,9 +1,10 @@
 """Vivid-VR as a restorer: clips in memory, and footage of any length from its file."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -138,8 +139,16 @@ class VividRestorer:
         """What identifies the weights, control included."""
         return Weights(self._sha256())
 
-    def work(self, height: int, width: int, plan: Plan, frames: int = 1) -> dict[str, Any]:
+    def work(
+        self, height: int, width: int, plan: Plan, frames: int = 1, film: bool = False
+    ) -> dict[str, Any]:
         """What footage of so many frames of this size (before enlarging) takes; see `vivid_forecast.forecast`.
+
+        Args:
+            height, width: of the footage.
+            plan: `frames` are the states of its film.
+            frames: of the footage.
+            film: whether its film is asked for.
 
         Raises:
             UsageError: the plan or the settings can't be carried out.
@@ -147,12 +156,21 @@ class VividRestorer:
         settings, device = self._settings(plan), choose_device(plan.device)
         dtype = choose_dtype(plan.dtype, device)
         size = settings.target(height, width, plan.scale)
-        settings = replace(settings, steps=max(1, self._last(settings)))
-        return {
-            "width": size[1],
-            "height": size[0],
-            **forecast(self.config, self.control, settings, size, frames, device, dtype, self.room),
-        }
+        last = self._last(settings)
+        kept = tuple(step for step in snapshots(settings.steps, plan.frames) if step <= last)
+        settings = replace(settings, steps=max(1, last))
+        told = forecast(
+            self.config,
+            self.control,
+            settings,
+            size,
+            frames,
+            device,
+            dtype,
+            self.room,
+            kept if film else None,
+        )
+        return {"width": size[1], "height": size[0], **told}
 
     def restore(
         self,
@@ -198,9 +216,11 @@ class VividRestorer:
         walk, texts = self._walk(
             settings, plan, prompt, len(visible), size, MemoryChunks(), "shot 0", _FPS, kept, progress
         )
-        self._denoised(walk, texts, iter(visible), plan)
-        before = torch.stack([resized(frame, *size) for frame in visible])
         end = None if stop == settings.steps else stop
+        self._denoised(walk, texts, lambda: iter(visible), plan)
+        shown = [(index, state) for state in (*kept, end) for index in range(len(walk.timeline.windows))]
+        self._keep(walk, shown, plan)
+        before = torch.stack([resized(frame, *size) for frame in visible])
         films = [self._decoded(walk, step) for step in (*kept, end)]
         fixed = [torch.stack(list(self._beside(film, before, size))) for film in films]
         canvas = clip if size == (clip.height, clip.width) else _resized(clip, before)
@@ -265,12 +285,10 @@ class VividRestorer:
             )
             if not walk.decoded and (stop == settings.steps or walk.level() < stop):
                 with FrameReader(info.path) as reader:
-                    images = (frame.image for frame in reader.read(shot.start, shot.stop, shot.mark))
-                    self._denoised(walk, texts, images, plan)
+                    self._denoised(walk, texts, partial(_images, reader, shot), plan)
             end = None if walk.decoded or (reached := walk.level()) == settings.steps else reached
             part = Part(shot, walk, end, tuple(step for step in kept if walk.has_snapshot(step)))
-            for index, state in part.needed(seen):
-                walk.keep(index, state)
+            self._keep(walk, part.needed(seen), plan)
             if end is None:
                 walk.settle()
             parts.append(part)
@@ -359,20 +377,30 @@ class VividRestorer:
             tally.add(evaluations * done // (settings.steps * len(timeline.windows)))
         return walk, texts
 
-    def _denoised(self, walk: ShotWalk, texts: VividTexts, frames: Iterator[Tensor], plan: Plan) -> None:
-        walk.encode(frames)
+    def _denoised(
+        self, walk: ShotWalk, texts: VividTexts, frames: Callable[[], Iterator[Tensor]], plan: Plan
+    ) -> None:
+        """Encodes and denoises; windows and steps that are done are kept, so a second try goes on from there."""
+        self._run(walk, plan, lambda: walk.encode(frames()))
         if (unload := getattr(self.captioner, "unload", None)) is not None:
             unload()
         device = choose_device(plan.device)
-        # Steps that are done are kept, so a second try goes on from there.
-        self._placed.run(
-            self._wanted(
-                walk.settings, (walk.fit.height, walk.fit.width), walk.timeline.windows[-1].stop, plan
-            ),
-            device,
-            choose_dtype(plan.dtype, device),
-            lambda: walk.denoise(texts.told(walk, device), self._last(walk.settings)),
-        )
+        self._run(walk, plan, lambda: walk.denoise(texts.told(walk, device), self._last(walk.settings)))
+
+    def _keep(self, walk: ShotWalk, states: Sequence[tuple[int, int | None]], plan: Plan) -> None:
+        """Decodes windows in some of their states."""
+
+        def decode() -> None:
+            for index, state in states:
+                walk.keep(index, state)
+
+        self._run(walk, plan, decode)
+
+    def _run(self, walk: ShotWalk, plan: Plan, work: Callable[[], None]) -> None:
+        """Some work with the model, once more if memory runs out."""
+        device, size = choose_device(plan.device), (walk.fit.height, walk.fit.width)
+        wanted = self._wanted(walk.settings, size, walk.timeline.windows[-1].stop, plan)
+        self._placed.run(wanted, device, choose_dtype(plan.dtype, device), work)
 
     def _wanted(self, settings: VividSettings, size: tuple[int, int], frames: int, plan: Plan) -> VividLoad:
         dtype = choose_dtype(plan.dtype, choose_device(plan.device))
@@ -409,6 +437,10 @@ def _resized(clip: Clip, frames: Tensor) -> Clip:
     if clip.alpha is not None:
         alpha = torch.stack([resized(one, frames.shape[2], frames.shape[3]) for one in clip.alpha])
     return replace(clip, frames=frames, alpha=alpha)
+
+
+def _images(reader: FrameReader, shot: Stretch) -> Iterator[Tensor]:
+    return (frame.image for frame in reader.read(shot.start, shot.stop, shot.mark))
 
 
 def _nothing_yet(info: VideoInfo) -> UsageError:

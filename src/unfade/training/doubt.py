@@ -30,7 +30,7 @@ class DoubtRun:
     steps: int = 2500
     crop: int = 128
     batch: int = 8
-    lr: float = 2e-3
+    lr: float = 1e-3
     least: float = 0.6
     seed: int = 0
 

@@ -180,8 +180,8 @@ def draw_sample(
         if asked is not None:
             clean = composition.without(asked)(clean, 1.0, view).mul(255).round().div(255)
         parts.append((degraded, clean, composition(thumbnail, 1.0, whole)))
-        goals = _names(chosen if asked is None else asked)
-        stays = () if asked is None else _names(kind for kind in chosen if kind not in asked)
+        goals = names_of(chosen if asked is None else asked)
+        stays = () if asked is None else names_of(kind for kind in chosen if kind not in asked)
         share = rule.prompted if asked is None else 1.0
         for _ in range(rule.together):
             prompts.append(goal_sentence(goals, dice, stays) if dice.random() < share else None)
@@ -189,5 +189,6 @@ def draw_sample(
     return Sample(degraded, clean, thumbnail, prompts)
 
 
-def _names(kinds: Iterable[type[Degradation]]) -> tuple[str, ...]:
+def names_of(kinds: Iterable[type[Degradation]]) -> tuple[str, ...]:
+    """What degradations are called."""
     return tuple(kind.name for kind in kinds)

@@ -1,6 +1,7 @@
 """Several training processes that act as one: one thread on each core beats two threads in one process."""
 
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
@@ -10,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, distributed
-from torch.multiprocessing.spawn import ProcessRaisedException, spawn
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, spawn
 
 from unfade.core import UnfadeError
 
@@ -63,6 +64,8 @@ def _member(
     rank: int, size: int, meeting: str, work: Callable[..., None], arguments: tuple[Any, ...]
 ) -> None:
     torch.set_num_threads(1)
+    # Told to end, it leaves no temporary file behind.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=size)
     try:
         work(Team(rank, size), *arguments)
@@ -88,7 +91,19 @@ def work_together(size: int, work: Callable[..., None], *arguments: Any) -> None
         return
     with tempfile.TemporaryDirectory() as folder:
         meeting = str(Path(folder) / f"meeting-{os.getpid()}")
+        team = spawn(_member, (size, meeting, work, arguments), nprocs=size, join=False)
+        assert team is not None, "it was not asked to wait for them"
         try:
-            spawn(_member, (size, meeting, work, arguments), nprocs=size)
+            while not team.join():
+                pass
         except ProcessRaisedException as error:
             raise UnfadeError(f"a training worker failed: {str(error).strip().splitlines()[-1]}") from error
+        except ProcessExitedException as error:
+            raise UnfadeError(
+                f"a training worker was ended ({error}); where memory was short, use fewer workers"
+            ) from error
+        except BaseException:
+            # Or this process, told to end, would wait for them to finish the whole training.
+            for member in team.processes:
+                member.terminate()  # type: ignore[union-attr]
+            raise
