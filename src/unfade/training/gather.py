@@ -1,10 +1,8 @@
 """Training `Gather`: footage made of photos, through the finished network, which stays as it is."""
 
 import hashlib
-import json
 import math
 import random
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -21,6 +19,7 @@ from unfade.core import InputError, subseed
 from unfade.degrade.noise import GaussianNoise
 from unfade.media.atomic import atomic_output
 from unfade.media.compression import compressed
+from unfade.training.bare_loop import run_steps
 from unfade.training.moving import moving_clip
 from unfade.training.photos import Photos
 from unfade.training.run_log import forget_after
@@ -195,29 +194,13 @@ class GatherTrainer:
 
     def run(self, until: int | None = None, report: Callable[[dict[str, Any]], None] | None = None) -> None:
         """Trains to the end of the plan, or to step `until`; checkpoints and logs on the way."""
-        end = min(until or self.plan.steps, self.plan.steps)
-        recent: list[float] = []
-        begun = time.perf_counter()
-        while self.step < end:
-            recent.append(self.train_step())
-            last = self.step == end
-            if (self.step % 100 == 0 or last) and self.team.leads:
-                row: dict[str, Any] = {
-                    "step": self.step,
-                    "loss": round(sum(recent) / len(recent), 5),
-                    "rate": round(self.plan.rate(self.step - 1), 7),
-                    "seconds": round(time.perf_counter() - begun, 1),
-                }
-                if self.step % self.plan.validate_every == 0 or last:
-                    row["psnr"] = judged(self.model, self.averaged(), self.held_out, self.plan)
-                self.folder.mkdir(parents=True, exist_ok=True)
-                with (self.folder / "log.jsonl").open("a") as log:
-                    log.write(json.dumps(row) + "\n")
-                if report:
-                    report(row)
-                recent, begun = [], time.perf_counter()
-            if self.step % self.plan.checkpoint_every == 0 or last:
-                self.save()
+        run_steps(
+            self,
+            self.plan,
+            lambda: judged(self.model, self.averaged(), self.held_out, self.plan),
+            until,
+            report,
+        )
 
 
 def fingerprint(model: nn.Module) -> str:

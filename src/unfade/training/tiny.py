@@ -3,7 +3,6 @@
 import json
 import math
 import random
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import Tensor
 from unfade.backbones.tiny import Tiny, TinyConfig
 from unfade.core import InputError, subseed
 from unfade.media.atomic import atomic_output
+from unfade.training.bare_loop import run_steps, write_row
 from unfade.training.optimizer import MuonAdamW, split_parameters
 from unfade.training.photos import Photos
 from unfade.training.run_log import forget_after
@@ -166,7 +166,7 @@ class TinyTrainer:
             name: [before.get(name), value] for name, value in now.items() if before.get(name) != value
         }
         if changed and self.team.leads:
-            self._log({"step": self.step, "changed": changed}, None)
+            write_row(self.folder, {"step": self.step, "changed": changed})
         return True
 
     def start_from(self, model: Tiny) -> None:
@@ -242,33 +242,9 @@ class TinyTrainer:
 
     def run(self, until: int | None = None, report: Callable[[dict[str, Any]], None] | None = None) -> None:
         """Trains to the end of the plan, or to step `until`; checkpoints and logs on the way."""
-        end = min(until or self.plan.steps, self.plan.steps)
-        recent: list[float] = []
-        begun = time.perf_counter()
-        while self.step < end:
-            recent.append(self.train_step())
-            last = self.step == end
-            if (self.step % 100 == 0 or last) and self.team.leads:
-                seconds = time.perf_counter() - begun
-                row: dict[str, Any] = {
-                    "step": self.step,
-                    "loss": round(sum(recent) / len(recent), 5),
-                    "rate": round(self.plan.rate(self.step - 1), 7),
-                    "seconds": round(seconds, 1),
-                }
-                if self.step % self.plan.validate_every == 0 or last:
-                    row["psnr"] = validate(self.averaged(), self.held_out, self.plan.seed)
-                self._log(row, report)
-                recent, begun = [], time.perf_counter()
-            if self.step % self.plan.checkpoint_every == 0 or last:
-                self.save()
-
-    def _log(self, row: dict[str, Any], report: Callable[[dict[str, Any]], None] | None) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "log.jsonl").open("a") as log:
-            log.write(json.dumps(row) + "\n")
-        if report:
-            report(row)
+        run_steps(
+            self, self.plan, lambda: validate(self.averaged(), self.held_out, self.plan.seed), until, report
+        )
 
 
 def shortened(run: TinyRun, steps: int) -> TinyRun:
