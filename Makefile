@@ -47,8 +47,10 @@ bench: $(READY)  ## quality and speed, into benchmarks/results/
 	$(BIN)/python benchmarks/footage.py --data $(CLIPS)
 	$(BIN)/python benchmarks/tables.py
 
-train-tiny: $(READY)  ## train the embedded model, or go on with it, into $(RUNS)
+train-tiny: $(READY)  ## train the embedded model, or go on with it, into $(RUNS); $(RUNS)/footage/tiny.safetensors has all of it
 	$(BIN)/unfade train tiny --photos $(PHOTOS) --runs $(RUNS) --workers $(WORKERS)
+	$(BIN)/unfade train judgement --photos $(PHOTOS) --weights $(RUNS)/tiny.safetensors -o $(RUNS)/judged.safetensors --doubt --workers $(WORKERS)
+	$(BIN)/unfade train footage --photos $(PHOTOS) --weights $(RUNS)/judged.safetensors --runs $(RUNS)/footage --workers $(WORKERS)
 
 # A lent GPU machine has its own PyTorch and no registry: where python3 can import torch, it is taken as it is.
 GPU_PYTHON = $(shell $(PYTHON) -c 'import torch' 2>/dev/null && echo $(PYTHON) || echo $(BIN)/python)

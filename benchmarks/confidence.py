@@ -62,7 +62,7 @@ def judge(restorer: PixelRestorer, task: str, photos: list[Path], seed: int) -> 
     for index, path in enumerate(photos):
         truth = read_image(path).frames
         truth = truth[..., : truth.shape[2] // BLOCK * BLOCK, : truth.shape[3] // BLOCK * BLOCK]
-        degraded = CLASSIC[task](truth, generator(seed, task, index)).mul(255).round().div(255)
+        degraded = CLASSIC[task](truth, generator(seed, task, index))
         restored = restorer.restore(Clip(degraded), plan=Plan(confidence=True))
         true = (restored.result.frames - truth).abs().mean(1, keepdim=True)
         assert restored.confidence is not None, "it was asked for"

@@ -30,6 +30,7 @@ from unfade.degrade import draw_composition, named
 from unfade.degrade.classic import noisy, quantise
 from unfade.degrade.light import LowLight
 from unfade.degrade.noise import SensorNoise, read_variance
+from unfade.degrade.over_time import degraded_over_time
 from unfade.evaluation.metrics.convention import RGB
 from unfade.evaluation.metrics.fidelity import psnr_by
 from unfade.evaluation.metrics.footage import flicker, warping_error
@@ -37,7 +38,6 @@ from unfade.media.compression import VideoCodec, compressed
 from unfade.media.video import probe_video, read_video
 from unfade.restore.engine import PixelRestorer
 from unfade.restore.load import load
-from unfade.training.windows import degraded_over_time
 
 FRAMES = 48
 # The size whose frame rate is asked for: that of bikes.

@@ -18,6 +18,7 @@ from unfade.backbones.trust import Trust
 from unfade.core import InputError, UnfadeError, UsageError, generator
 from unfade.degrade import SINGLE, Composition, draw_composition
 from unfade.degrade.noise import GaussianNoise
+from unfade.degrade.over_time import degraded_over_time
 from unfade.recipes.run_gather import run_gather
 from unfade.training import windows as module
 from unfade.training.gather import GatherRun, GatherTrainer, judged
@@ -25,7 +26,7 @@ from unfade.training.moving import MovingRule, moving_clip
 from unfade.training.photos import Photos, load_photos
 from unfade.training.samples import draw_mixture
 from unfade.training.update import update
-from unfade.training.windows import WindowRule, Windows, degraded_over_time, draw_windows
+from unfade.training.windows import WindowRule, Windows, draw_windows
 
 SMALL = TinyConfig(widths=(8, 8, 8), blocks=(1, 1, 1), context=16, buckets=64)
 RULE = WindowRule(moving=MovingRule(size=32), clips=2)

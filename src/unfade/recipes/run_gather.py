@@ -28,7 +28,7 @@ def run_gather(
     """Trains `Gather`, or goes on training it; returns the path of the weights with it in them.
 
     Command: `unfade train footage --photos DIR --weights FILE --workers 2`. Hardware: 2 cores with avx512_bf16; about
-    80 minutes. The network itself, and so every photo, stays as it is.
+    65 minutes. The network itself, and so every photo, stays as it is.
 
     Args:
         photos: the folders, or the packed file, the network was trained on.

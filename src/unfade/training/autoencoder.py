@@ -21,7 +21,7 @@ from unfade.media.atomic import atomic_output
 from unfade.training.coders import scale
 from unfade.training.folded import folded_convolutions
 from unfade.training.glides import glide
-from unfade.training.optimizer import MuonAdamW
+from unfade.training.optimizer import MuonAdamW, warm_cosine
 from unfade.training.photos import Photos
 from unfade.training.run_log import forget_after
 from unfade.training.sequences import Way
@@ -74,8 +74,7 @@ class AutoencoderRun:
 
     def rate(self, step: int) -> float:
         """The learning rate at a step."""
-        warm = min(1.0, (step + 1) / max(1, self.warmup))
-        return self.lr * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / self.steps)))
+        return self.lr * warm_cosine(step, self.steps, self.warmup, least=0.02)
 
 
 def drawn_crops(photos: Photos, count: int, crop: int, reach: int, dice: random.Random) -> Tensor:

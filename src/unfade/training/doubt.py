@@ -27,7 +27,7 @@ class DoubtRun:
         seed: of everything random.
     """
 
-    steps: int = 2500
+    steps: int = 1600
     crop: int = 128
     batch: int = 8
     lr: float = 1e-3

@@ -1,7 +1,6 @@
 """Training `Gather`: footage made of photos, through the finished network, which stays as it is."""
 
 import hashlib
-import math
 import random
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -16,11 +15,14 @@ from unfade.backbones.gather import REACH, Gather
 from unfade.backbones.motion import Levels
 from unfade.backbones.tiny import Tiny, thumbnail_of
 from unfade.core import InputError, subseed
+from unfade.degrade.classic import quantise
 from unfade.degrade.noise import GaussianNoise
 from unfade.media.atomic import atomic_output
 from unfade.media.compression import compressed
 from unfade.training.bare_loop import run_steps
+from unfade.training.dice import Dice
 from unfade.training.moving import moving_clip
+from unfade.training.optimizer import warm_cosine
 from unfade.training.photos import Photos
 from unfade.training.run_log import forget_after
 from unfade.training.team import Team
@@ -50,7 +52,7 @@ class GatherRun:
     """
 
     windows: WindowRule = field(default_factory=lambda: WindowRule(clips=8))
-    steps: int = 6000
+    steps: int = 3500
     lr: float = 1e-3
     warmup: int = 100
     weight_decay: float = 1e-4
@@ -70,8 +72,7 @@ class GatherRun:
 
     def rate(self, step: int) -> float:
         """The learning rate at a step."""
-        warm = min(1.0, (step + 1) / max(1, self.warmup))
-        return self.lr * warm * 0.5 * (1 + math.cos(math.pi * step / self.steps))
+        return self.lr * warm_cosine(step, self.steps, self.warmup)
 
 
 class GatherTrainer:
@@ -101,8 +102,7 @@ class GatherTrainer:
         self.optimizer = torch.optim.AdamW(
             self.gather.parameters(), run.lr, (0.9, 0.99), weight_decay=run.weight_decay
         )
-        self.dice = random.Random(subseed(run.seed, "dice", self.team.rank))
-        self.generator = torch.Generator(self.device).manual_seed(subseed(run.seed, "fields", self.team.rank))
+        self.dice = Dice(run.seed, self.team, self.device)
         self.step = 0
 
     @property
@@ -118,7 +118,7 @@ class GatherTrainer:
             "gather": self.gather.state_dict(),
             "average": self.average,
             "optimizer": self.optimizer.state_dict(),
-            "dice": self.team.gather((self.dice.getstate(), self.generator.get_state())),
+            "dice": self.dice.state(),
         }
 
     def save(self) -> None:
@@ -148,10 +148,7 @@ class GatherTrainer:
         self.step = state["step"]
         self.average = {name: value.to(self.device) for name, value in state["average"].items()}
         self.optimizer.load_state_dict(state["optimizer"])
-        if self.team.rank < len(state["dice"]):
-            (version, internal, gauss), fields = state["dice"][self.team.rank]
-            self.dice.setstate((version, tuple(internal), gauss))
-            self.generator.set_state(fields.cpu())
+        self.dice.load(state["dice"])
         if self.team.leads:
             forget_after(self.folder / "log.jsonl", self.step)
         return True
@@ -184,7 +181,7 @@ class GatherTrainer:
         """
         rule = self.plan.windows
         rule = replace(rule, clips=rule.clips // self.team.size)
-        loss = self._loss(draw_windows(self.photos, rule, self.dice, self.generator))
+        loss = self._loss(draw_windows(self.photos, rule, self.dice.choices, self.dice.fields))
         rate = self.plan.rate(self.step)
         shared = update(
             self.gather, self.optimizer, self.average, loss, self.team, self.step, rate, self.plan.ema
@@ -237,7 +234,7 @@ def judged(model: Tiny, gather: Gather, photos: Photos, run: GatherRun) -> dict[
             clean = moving_clip(photos, run.windows.moving, dice, fields)
             noise = torch.randn(clean.shape, generator=fields)
             clip = GaussianNoise(torch.full((len(clean),), sigma), noise)(clean) if sigma else clean
-            clip = compressed(clip, "h264", quality) if quality else clip.mul(255).round().div(255)
+            clip = compressed(clip, "h264", quality) if quality else quantise(clip)
             device = next(model.parameters()).device
             clean, clip = clean.to(device), clip.to(device)
             middle = len(clip) // 2

@@ -5,6 +5,7 @@ momentum matrix by five Newton-Schulz iterations, so that every direction of a l
 step is scaled to AdamW's usual size (Liu et al. 2025, arXiv 2502.16982, eq. 4).
 """
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -82,3 +83,9 @@ def split_parameters(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
         hidden = parameter.ndim == 4 and not name.startswith(("enter.", "leave.", "scene."))
         (muon if hidden else adamw).append(parameter)
     return muon, adamw
+
+
+def warm_cosine(step: int, steps: int, warmup: int, least: float = 0.0) -> float:
+    """The share of the peak rate at a step: rising evenly to 1 over `warmup`, falling as a cosine to `least`."""
+    warm = min(1.0, (step + 1) / max(1, warmup))
+    return warm * (least + (1 - least) * 0.5 * (1 + math.cos(math.pi * step / steps)))

@@ -1,8 +1,6 @@
 """The training loop of `tiny`: bare PyTorch, alone or in a team, checkpoints that continue exactly."""
 
 import json
-import math
-import random
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -15,7 +13,8 @@ from unfade.backbones.tiny import Tiny, TinyConfig
 from unfade.core import InputError, subseed
 from unfade.media.atomic import atomic_output
 from unfade.training.bare_loop import run_steps, write_row
-from unfade.training.optimizer import MuonAdamW, split_parameters
+from unfade.training.dice import Dice
+from unfade.training.optimizer import MuonAdamW, split_parameters, warm_cosine
 from unfade.training.photos import Photos
 from unfade.training.run_log import forget_after
 from unfade.training.samples import Sample, SampleRule, draw_sample
@@ -78,8 +77,7 @@ class TinyRun:
 
     def rate(self, step: int) -> float:
         """The learning rate at a step."""
-        warm = min(1.0, (step + 1) / max(1, self.warmup))
-        return self.lr * warm * 0.5 * (1 + math.cos(math.pi * step / self.steps))
+        return self.lr * warm_cosine(step, self.steps, self.warmup)
 
 
 def relative_error(predicted: Tensor, clean: Tensor, degraded: Tensor, floor: float) -> Tensor:
@@ -110,8 +108,7 @@ class TinyTrainer:
         self.model = Tiny(run.network).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
         self.optimizer = MuonAdamW(*split_parameters(self.model), lr=run.lr, weight_decay=run.weight_decay)
-        self.dice = random.Random(subseed(run.seed, "dice", self.team.rank))
-        self.generator = torch.Generator(self.device).manual_seed(subseed(run.seed, "fields", self.team.rank))
+        self.dice = Dice(run.seed, self.team, self.device)
         self.step = 0
 
     @property
@@ -126,7 +123,7 @@ class TinyTrainer:
             "model": self.model.state_dict(),
             "average": self.average,
             "optimizer": self.optimizer.state_dict(),
-            "dice": self.team.gather((self.dice.getstate(), self.generator.get_state())),
+            "dice": self.dice.state(),
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -143,10 +140,7 @@ class TinyTrainer:
         self.model.load_state_dict(state["model"])
         self.average = {name: value.to(self.device) for name, value in state["average"].items()}
         self.optimizer.load_state_dict(state["optimizer"])
-        if self.team.rank < len(state["dice"]):
-            (version, internal, gauss), fields = state["dice"][self.team.rank]
-            self.dice.setstate((version, tuple(internal), gauss))
-            self.generator.set_state(fields.cpu())
+        self.dice.load(state["dice"])
 
     def resume(self) -> bool:
         """Takes up the folder's checkpoint, if there is one.
@@ -212,7 +206,7 @@ class TinyTrainer:
 
     def _refined(self, earlier: Tensor, degraded: Tensor, context: Tensor) -> Tensor:
         """The answer at a random tau to the state that an earlier answer leads to."""
-        tau = torch.rand(len(degraded), generator=self.generator, device=self.device) * 0.9 + 0.05
+        tau = torch.rand(len(degraded), generator=self.dice.fields, device=self.device) * 0.9 + 0.05
         return self.model(torch.lerp(degraded, earlier, tau[:, None, None, None]), tau, degraded, context)
 
     def _judge(self, predicted: Tensor, sample: Sample) -> Tensor:
@@ -226,7 +220,7 @@ class TinyTrainer:
         """
         stage = self.plan.stage(self.step)
         stage = replace(stage, batch=stage.batch // self.team.size)
-        loss = self._loss(draw_sample(self.photos, stage, self.dice, self.generator))
+        loss = self._loss(draw_sample(self.photos, stage, self.dice.choices, self.dice.fields))
         shared = update(
             self.model,
             self.optimizer,

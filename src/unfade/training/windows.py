@@ -8,8 +8,10 @@ from torch import Tensor
 
 from unfade.backbones.gather import REACH
 from unfade.backbones.tiny import thumbnail_of
-from unfade.degrade import Composition, draw_composition
+from unfade.degrade import draw_composition
+from unfade.degrade.classic import quantise
 from unfade.degrade.composition import SINGLE, Kinds
+from unfade.degrade.over_time import degraded_over_time
 from unfade.media.compression import VideoCodec, compressed
 from unfade.prompts import goal_sentence
 from unfade.training.moving import MovingRule, moving_clip
@@ -102,7 +104,7 @@ def draw_windows(
         # What is to stay would not survive it.
         if asked is None and (not kinds or dice.random() < rule.compressed):
             degraded = _compressed(degraded, rule, dice)
-        parts.append((_rounded(degraded), _rounded(clean)))
+        parts.append((quantise(degraded), quantise(clean)))
         goals = names_of(kinds if asked is None else asked)
         stays = () if asked is None else names_of(kind for kind in kinds if kind not in asked)
         said = asked is not None or dice.random() < rule.prompted
@@ -111,22 +113,6 @@ def draw_windows(
     thumbnails = torch.stack([thumbnail_of(clip).mean(0) for clip in degraded])
     offsets = _BOTH if dice.random() < rule.whole else dice.choice(_ENDS)
     return Windows(degraded, clean, thumbnails, prompts, offsets)
-
-
-def degraded_over_time(
-    clip: Tensor, composition: Composition, generator: torch.Generator, without: Kinds = ()
-) -> tuple[Tensor, Tensor]:
-    """A clip `[T, 3, H, W]` under one degradation, whose noise is another in every frame.
-
-    Returns:
-        The degraded clip, and the one that only what is not in `without` was done to.
-    """
-    degraded, rest = [], []
-    for frame in clip.split(1):
-        degraded.append(composition(frame))
-        rest.append(composition.without(without)(frame) if without else frame)
-        composition = composition.anew(generator)
-    return torch.cat(degraded), torch.cat(rest)
 
 
 def _degraded(
@@ -144,8 +130,3 @@ def _compressed(clip: Tensor, rule: WindowRule, dice: random.Random) -> Tensor:
     return compressed(clip, names[index], round(dice.uniform(*ranges[index]), 1), preset="veryfast").to(
         clip.device
     )
-
-
-def _rounded(clip: Tensor) -> Tensor:
-    """As frames of 8 bits."""
-    return clip.clamp(0, 1).mul(255).round().div(255)
