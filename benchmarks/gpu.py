@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from gpu_timing import GPU_LIMIT, Report
+from unfade.backbones.spectrum import spectrum_of
 from unfade.backbones.tiny import Tiny, thumbnail_of
 from wheels import use_wheels
 
@@ -44,7 +45,7 @@ def flops_per_pixel(model: Tiny) -> float:
     x = torch.rand(1, 3, side, side, device=next(model.parameters()).device)
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         context = model.context(thumbnail_of(x), [None])
-        model(x, torch.zeros(1, device=x.device), x, context)
+        model(x, torch.zeros(1, device=x.device), x, context, spectrum_of(x))
     return counter.get_total_flops() / side**2
 
 
@@ -73,7 +74,7 @@ def measure(device: torch.device) -> list[dict[str, Any]]:
         def work() -> None:
             with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
                 context = model.context(thumbnail_of(x), [None] * batch)
-                model(x, torch.zeros(batch, device=device), x, context)
+                model(x, torch.zeros(batch, device=device), x, context, spectrum_of(x))
 
         return work
 
@@ -83,7 +84,8 @@ def measure(device: torch.device) -> list[dict[str, Any]]:
         def work() -> None:
             with torch.autocast(device.type, torch.bfloat16):
                 context = model.context(thumbnail_of(x), [None] * batch)
-                model(x, torch.zeros(batch, device=device), x, context).square().mean().backward()
+                told = context, spectrum_of(x)
+                model(x, torch.zeros(batch, device=device), x, *told).square().mean().backward()
             model.zero_grad(set_to_none=True)
 
         return work

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from unfade.backbones.catalog import CATALOG
+from unfade.backbones.spectrum import spectrum_of
 from unfade.backbones.tiny import Tiny, TinyConfig, thumbnail_of
 from unfade.backbones.tiny_denoiser import TinyCondition, TinyDenoiser
 from unfade.backbones.tiny_weights import LIMIT, load_tiny, save_tiny
@@ -13,7 +14,7 @@ from unfade.backbones.words import WordEncoder, hashed, read_words
 from unfade.core import ModelError, UnfadeError
 from unfade.diffusion import tiled
 
-SMALL = TinyConfig(widths=(8, 16, 24), blocks=(1, 1, 1), context=16, buckets=64)
+SMALL = TinyConfig(widths=(8, 16, 24), blocks=(1, 1, 1), skills=(3, 2, 2), context=16, buckets=64)
 
 
 def awake(config: TinyConfig = SMALL, seed: int = 0) -> Tiny:
@@ -29,7 +30,7 @@ def awake(config: TinyConfig = SMALL, seed: int = 0) -> Tiny:
 def predict(model: Tiny, degraded: torch.Tensor, prompt: str | None = None, tau: float = 0.0) -> torch.Tensor:
     with torch.inference_mode():
         context = model.context(thumbnail_of(degraded), [prompt] * len(degraded))
-        return model(degraded, torch.full((len(degraded),), tau), degraded, context)
+        return model(degraded, torch.full((len(degraded),), tau), degraded, context, spectrum_of(degraded))
 
 
 def test_an_untrained_network_changes_nothing() -> None:
@@ -52,7 +53,8 @@ def test_a_pixel_reaches_no_farther_than_declared() -> None:
     x = torch.rand(1, 3, size, size, requires_grad=True)
     context = model.context(torch.rand(1, 3, 32, 32), [None]).detach()
     row = size // 2
-    model(x, torch.zeros(1), x, context)[0, :, row, row].sum().backward()
+    spectrum = spectrum_of(torch.rand(1, 3, 64, 64))
+    model(x, torch.zeros(1), x, context, spectrum)[0, :, row, row].sum().backward()
     assert x.grad is not None
     touched = x.grad[0].abs().amax(0).nonzero()
     reach = int((touched - row).abs().max())
@@ -66,7 +68,7 @@ def test_tiles_equal_the_whole(size: tuple[int, int], halo: int) -> None:
     denoiser = TinyDenoiser(model, torch.device("cpu"), torch.float32)
     degraded = torch.rand(1, 3, *size)
     context = model.context(thumbnail_of(degraded), ["brighten it"]).detach()
-    condition = TinyCondition(degraded, context, halo)
+    condition = TinyCondition(degraded, context, spectrum_of(degraded), halo)
     whole = denoiser(degraded, 0.0, condition)
     parts = tiled(denoiser, 64, SMALL.reach, 8)(degraded, 0.0, condition)
     torch.testing.assert_close(parts, whole, atol=2e-5, rtol=0)
@@ -80,7 +82,7 @@ def test_prompt_time_and_thumbnail_all_matter() -> None:
     assert not torch.equal(predict(model, x, tau=0.5), blind)
     with torch.inference_mode():
         other = model.context(torch.zeros(1, 3, 32, 32), [None])
-        assert not torch.equal(model(x, torch.zeros(1), x, other), blind)
+        assert not torch.equal(model(x, torch.zeros(1), x, other, spectrum_of(x)), blind)
 
 
 @pytest.mark.parametrize("prompt", ["", "   ", "!?…", None])
@@ -129,7 +131,7 @@ def test_bf16_stays_close_to_fp32() -> None:
         model = awake()
         context = model.context(thumbnail_of(degraded), [None]).detach()
         denoiser = TinyDenoiser(model, torch.device("cpu"), dtype)
-        answers.append(denoiser(degraded, 0.0, TinyCondition(degraded, context)))
+        answers.append(denoiser(degraded, 0.0, TinyCondition(degraded, context, spectrum_of(degraded))))
     assert float((answers[0] - answers[1]).abs().mean()) < 2e-3
 
 
@@ -140,7 +142,7 @@ def test_a_network_gone_mad_is_an_error_not_a_picture() -> None:
     degraded = torch.rand(1, 3, 16, 16)
     context = model.context(thumbnail_of(degraded), [None]).detach()
     with pytest.raises(UnfadeError, match="not a number"):
-        denoiser(degraded, 0.0, TinyCondition(degraded, context))
+        denoiser(degraded, 0.0, TinyCondition(degraded, context, spectrum_of(degraded)))
 
 
 def test_weights_come_back_as_bf16_and_fit(tmp_path: Path) -> None:

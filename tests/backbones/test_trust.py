@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from unfade.backbones.spectrum import spectrum_of
 from unfade.backbones.tiny import Tiny, TinyConfig, thumbnail_of
 from unfade.backbones.tiny_denoiser import TinyCondition, TinyDenoiser
 from unfade.backbones.tiny_weights import load_tiny, save_tiny
@@ -86,7 +87,8 @@ def test_the_walk_is_cut_to_its_share(share: float) -> None:
     torch.nn.init.normal_(model.leave.weight, std=0.02)
     denoiser = TinyDenoiser(model.eval(), torch.device("cpu"), torch.float32)
     degraded = torch.rand(1, 3, 24, 40) * 0.2 + 0.4
-    condition = TinyCondition(degraded, model.context(thumbnail_of(degraded), [None]).detach())
+    context = model.context(thumbnail_of(degraded), [None]).detach()
+    condition = TinyCondition(degraded, context, spectrum_of(degraded))
     answer = denoiser(degraded, 0.0, condition)
     assert float((answer - degraded).abs().max()) > 0.01
     cut = trusting(denoiser, awake(share))
@@ -109,7 +111,8 @@ def test_the_share_is_cut_once_however_many_steps_there_are(steps: int) -> None:
     torch.nn.init.normal_(model.leave.weight, std=0.05)
     denoiser = TinyDenoiser(model.eval(), torch.device("cpu"), torch.float32)
     degraded = torch.rand(1, 3, 24, 40) * 0.4 + 0.3
-    condition = TinyCondition(degraded, model.context(thumbnail_of(degraded), [None]).detach())
+    context = model.context(thumbnail_of(degraded), [None]).detach()
+    condition = TinyCondition(degraded, context, spectrum_of(degraded))
     _, whole = bridge(denoiser, degraded, condition, steps)
     _, cut = bridge(trusting(denoiser, awake(0.5)), degraded, condition, steps)
     assert float((whole[-1] - degraded).abs().max()) > 0.01
@@ -138,7 +141,8 @@ def test_strength_moves_the_result_along_the_way() -> None:
     torch.nn.init.normal_(model.leave.weight, std=0.05)
     denoiser = TinyDenoiser(model.eval(), torch.device("cpu"), torch.float32)
     degraded = torch.rand(1, 3, 24, 40) * 0.5 + 0.25
-    condition = TinyCondition(degraded, model.context(thumbnail_of(degraded), [None]).detach())
+    context = model.context(thumbnail_of(degraded), [None]).detach()
+    condition = TinyCondition(degraded, context, spectrum_of(degraded))
     answer = denoiser(degraded, 0.0, condition)
     for trust, share in ((None, 1.0), (awake(0.8), 0.8)):
         half = trusting(denoiser, trust, strength=0.5)(degraded, 0.0, condition)

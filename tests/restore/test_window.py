@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from unfade.backbones.gather import Gather
 from unfade.backbones.motion import Levels
+from unfade.backbones.spectrum import spectrum_of
 from unfade.backbones.tiny import Tiny, TinyConfig, thumbnail_of
 from unfade.backbones.tiny_weights import TinyWeights
 from unfade.core import Clip, Plan, UsageError, generator
@@ -248,16 +249,21 @@ def test_scale_and_steps_are_those_of_the_better_frame(restorer: PixelRestorer) 
 
 
 def test_the_better_frame_is_what_is_restored(restorer: PixelRestorer, model: Tiny, gather: Gather) -> None:
-    """The whole way again by hand, of the middle frame of five: average light, gather, network."""
+    """The whole way again by hand, of the middle frame of five: average light, gather, average spectrum, network."""
     frames = footage(5)
     results = list(restorer.restore_stream(frames, "remove the noise", dtype="fp32"))
-    # The first three frames of a shot are averaged evenly, and the middle one is the third.
-    light = torch.stack([thumbnail_of(frame[None]) for frame in frames[:3]]).mean(0)
+    seen: list[tuple[Tensor, Tensor]] = []
     with torch.inference_mode():
-        context = model.context(light, ["remove the noise"])
-        chosen = [frames[index][None] for index in (2, 0, 1, 3, 4)]
-        better = gather(chosen[0], chosen[1:], [Levels.of(one) for one in chosen], context).clamp(0, 1)
-        expected = model(better, torch.zeros(1), better, context).clamp(0, 1)
+        # The first three frames of a shot are averaged evenly, and the middle one is the third.
+        for index in range(3):
+            light = torch.stack([thumbnail_of(frame[None]) for frame in frames[: index + 1]]).mean(0)
+            context = model.context(light, ["remove the noise"])
+            near = [index, *(other for other in range(index + 3) if other != index and index - other <= 2)]
+            chosen = [frames[other][None] for other in near]
+            better = gather(chosen[0], chosen[1:], [Levels.of(one) for one in chosen], context).clamp(0, 1)
+            seen.append((better, spectrum_of(better)))
+        spectrum = torch.stack([one for _, one in seen]).mean(0)
+        expected = model(better, torch.zeros(1), better, context, spectrum).clamp(0, 1)
     torch.testing.assert_close(results[2], expected[0], atol=2e-3, rtol=0)
     assert (expected[0] - frames[2]).abs().mean() > 0.01
 

@@ -345,6 +345,26 @@ def test_a_run_writes_the_weights_with_all_they_had(examples: Path, weights: Pat
     assert again.gather is not None and same(again.gather, after.gather)
 
 
+def test_a_run_begins_from_what_another_learnt(examples: Path, weights: Path, tmp_path: Path) -> None:
+    first = run_gather([examples], weights, tmp_path / "first", run=RUN, steps=2)
+    still = replace(RUN, lr=0.0)
+    second = run_gather([examples], weights, tmp_path / "second", run=still, steps=1, start=first)
+    learnt, taken = load_tiny(first).gather, load_tiny(second).gather
+    assert learnt is not None and taken is not None and same(taken, learnt)
+    with pytest.raises(UsageError, match="nothing of footage"):
+        run_gather([examples], weights, tmp_path / "third", run=RUN, start=weights)
+
+
+def test_clips_without_damage_are_not_always_spoilt_by_a_codec(
+    photos: Photos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("unfade.training.windows.draw_kinds", lambda dice: ())
+    rule = replace(PLAIN, clips=2, noisy=0, partial=0, compressed=1)
+    untouched, spoilt = (drawn(photos, replace(rule, spoilt=share), 0) for share in (0, 1))
+    assert torch.equal(untouched.degraded, untouched.clean)
+    assert not torch.equal(spoilt.degraded, spoilt.clean)
+
+
 def test_requests_that_make_no_sense_are_told(examples: Path, weights: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     with pytest.raises(UsageError, match="3 workers can't share 2 clips"):

@@ -22,7 +22,7 @@ CATALOG: dict[str, BackboneInfo] = {
         size_multiple=SIZE_MULTIPLE,
         frame_rule=(1, 1),
         halo=TinyConfig().halo,
-        parameters=2_543_221,
+        parameters=7_426_098,
         licence="Apache-2.0; trained on photos for research use (see the model card)",
         weights="weights/tiny.safetensors",
     ),

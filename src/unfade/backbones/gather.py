@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unfade.backbones.motion import Levels, fetched, larger, motion
-from unfade.backbones.tiny import modulated
 
 # Frames before and after the present one that are looked at.
 REACH = 2
@@ -21,6 +20,21 @@ REACH = 2
 HALO = 32
 # Pixels that are worked on together, so that large frames take little room.
 _STRIP = 2**20
+
+
+def modulated(layer: nn.Conv2d, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """`scale * layer(x) + shift` (FiLM, Perez et al. 2018, eq. 1); those of a single frame go into the weights.
+
+    Args:
+        layer: 3 by 3, with a bias.
+        x: `[B, C, H, W]`.
+        scale, shift: one a channel.
+    """
+    if len(x) == 1 and not torch.is_grad_enabled():
+        weight = layer.weight * scale[0, :, None, None, None]
+        bias = layer.bias * scale[0] + shift[0]  # type: ignore[operator]
+        return functional.conv2d(x, weight, bias, padding=1)
+    return torch.addcmul(shift[:, :, None, None], layer(x), scale[:, :, None, None])
 
 
 class Gather(nn.Module):

@@ -1,9 +1,11 @@
 """`tiny`: a network that predicts the clean clip from (state, degraded, tau, prompt), small enough to ship.
 
-A three-level U-Net of plain 3x3 residual blocks on pixels folded two by two. What concerns the light of the
-whole photo is decided from a thumbnail of it (never from a tile): the thumbnail, the prompt and tau make one
-context vector, which sets a tone curve per colour and modulates the lower levels. The network adds a residual
-to its current estimate: the toned photo at the start, its own earlier answer later on.
+A three-level U-Net of plain 3x3 residual blocks on pixels folded two by two. What concerns the whole photo is
+decided from the whole of it, never from a tile: its light from a thumbnail, its damage from the spectrum of its
+blocks. The thumbnail, the prompt and tau make one context vector, which sets a tone curve per colour and modulates
+the lower levels; the spectrum and the prompt say which of the network's skills it takes, that is, which mixture of
+several kernels each layer works with. The network adds a residual to its current estimate: the toned photo at the
+start, its own earlier answer later on.
 
 It knows nothing about files, tiles or degradations.
 """
@@ -15,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from unfade.backbones.kernels import Kernels
+from unfade.backbones.spectrum import SPECTRUM, as_evidence
 from unfade.backbones.words import WordEncoder
 
 THUMBNAIL = 32
@@ -32,12 +36,14 @@ class TinyConfig:
     Attributes:
         widths: channels at 1/2, 1/4 and 1/8 of the photo's size.
         blocks: residual blocks before and after the middle at 1/2 and 1/4, and in the middle at 1/8.
+        skills: kernels that each layer at 1/2, 1/4 and 1/8 mixes for a photo.
         context: width of the context vector.
         buckets: hash buckets for words.
     """
 
     widths: tuple[int, int, int] = (32, 64, 128)
     blocks: tuple[int, int, int] = (2, 3, 4)
+    skills: tuple[int, int, int] = (5, 5, 3)
     context: int = 128
     buckets: int = 2048
 
@@ -67,62 +73,70 @@ class TinyConfig:
     @staticmethod
     def of(values: dict[str, Any]) -> "TinyConfig":
         """The configuration from its JSON form."""
-        widths, blocks = tuple(values["widths"]), tuple(values["blocks"])
-        return TinyConfig(widths=widths, blocks=blocks, context=values["context"], buckets=values["buckets"])
+        # Files from before there were several skills have one.
+        sizes = {name: tuple(values.get(name, (1, 1, 1))) for name in ("widths", "blocks", "skills")}
+        return TinyConfig(**sizes, context=values["context"], buckets=values["buckets"])
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
-def modulated(layer: nn.Conv2d, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """`scale * layer(x) + shift` (FiLM, Perez et al. 2018, eq. 1); those of a single photo go into the weights.
-
-    Args:
-        layer: 3 by 3, with a bias.
-        x: `[B, C, H, W]`.
-        scale, shift: one a channel.
-    """
-    if len(x) == 1 and not torch.is_grad_enabled():
-        weight = layer.weight * scale[0, :, None, None, None]
-        bias = layer.bias * scale[0] + shift[0]  # type: ignore[operator]
-        return functional.conv2d(x, weight, bias, padding=1)
-    return torch.addcmul(shift[:, :, None, None], layer(x), scale[:, :, None, None])
-
-
 class _Block(nn.Module):
     """x + conv(relu(film(conv(x))))."""
 
-    def __init__(self, width: int, context: int) -> None:
+    def __init__(self, width: int, skills: int, context: int) -> None:
         super().__init__()
-        self.first = nn.Conv2d(width, width, 3, padding=1)
-        self.second = nn.Conv2d(width, width, 3, padding=1)
+        self.first = Kernels(width, width, 3, skills)
+        self.second = Kernels(width, width, 3, skills)
         self.film = nn.Linear(context, 2 * width) if context else None
         nn.init.zeros_(self.second.weight)
-        nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]
+        nn.init.zeros_(self.second.bias)
         if self.film is not None:
             nn.init.zeros_(self.film.weight)
             nn.init.zeros_(self.film.bias)
 
-    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+    def forward(self, x: Tensor, context: Tensor, shares: Tensor) -> Tensor:
         # In place wherever autograd allows it: at full size new memory costs as much as arithmetic.
         if self.film is None:
-            hidden = self.first(x)
+            hidden = self.first(x, shares)
         else:
             scale, shift = self.film(context).chunk(2, 1)
-            hidden = modulated(self.first, x, 1 + scale, shift)
-        return self.second(functional.relu_(hidden)).add_(x)
+            hidden = self.first(x, shares, 1 + scale, shift)
+        return self.second(functional.relu_(hidden), shares).add_(x)
 
 
 class _Stage(nn.ModuleList):
     """Residual blocks one after another; at full width the context enters only the first."""
 
-    def __init__(self, width: int, count: int, context: int, every: bool) -> None:
-        super().__init__(_Block(width, context if every or index == 0 else 0) for index in range(count))
+    def __init__(self, width: int, count: int, skills: int, context: int, every: bool) -> None:
+        super().__init__(
+            _Block(width, skills, context if every or index == 0 else 0) for index in range(count)
+        )
 
-    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+    def forward(self, x: Tensor, context: Tensor, shares: Tensor) -> Tensor:
         for block in self:
-            x = block(x, context)
+            x = block(x, context, shares)
         return x
+
+
+class _Skills(nn.Module):
+    """Which mixture of kernels each level works with, from the photo's spectrum and what is wanted."""
+
+    def __init__(self, counts: tuple[int, int, int], context: int) -> None:
+        super().__init__()
+        self.counts = counts
+        self.read = nn.Sequential(
+            nn.Linear(SPECTRUM, context), nn.SiLU(), nn.Linear(context, context), nn.SiLU()
+        )
+        self.wish = nn.Linear(context, context)
+        self.choose = nn.Linear(context, sum(counts))
+        nn.init.zeros_(self.wish.weight)
+        nn.init.zeros_(self.wish.bias)
+
+    def forward(self, spectrum: Tensor, context: Tensor) -> tuple[Tensor, ...]:
+        """Shares `[B, count]` of each level, which add up to 1."""
+        told = self.choose(self.read(as_evidence(spectrum)) + self.wish(context))
+        return tuple(part.softmax(1) for part in told.split(self.counts, 1))
 
 
 class _Scene(nn.Module):
@@ -169,19 +183,21 @@ class Tiny(nn.Module):
         self.tone = nn.Linear(context, 9)
         nn.init.zeros_(self.tone.weight)
         nn.init.zeros_(self.tone.bias)
-        self.enter = nn.Conv2d(4 * 9, top, 3, padding=1)
-        self.encode_top = _Stage(top, before, context, every=False)
-        self.down_top = nn.Conv2d(top, middle, 2, stride=2)
-        self.encode_middle = _Stage(middle, between, context, every=True)
-        self.down_middle = nn.Conv2d(middle, bottom, 2, stride=2)
-        self.bottom = _Stage(bottom, deepest, context, every=True)
-        self.up_middle = nn.Conv2d(bottom, 4 * middle, 1)
-        self.decode_middle = _Stage(middle, between, context, every=True)
-        self.up_top = nn.Conv2d(middle, 4 * top, 1)
-        self.decode_top = _Stage(top, before, context, every=False)
-        self.leave = nn.Conv2d(top, 4 * 3, 3, padding=1)
+        fine, coarse, deep = config.skills
+        self.skills = _Skills(config.skills, context) if max(config.skills) > 1 else None
+        self.enter = Kernels(4 * 9, top, 3, fine)
+        self.encode_top = _Stage(top, before, fine, context, every=False)
+        self.down_top = Kernels(top, middle, 2, fine, stride=2)
+        self.encode_middle = _Stage(middle, between, coarse, context, every=True)
+        self.down_middle = Kernels(middle, bottom, 2, coarse, stride=2)
+        self.bottom = _Stage(bottom, deepest, deep, context, every=True)
+        self.up_middle = Kernels(bottom, 4 * middle, 1, coarse)
+        self.decode_middle = _Stage(middle, between, coarse, context, every=True)
+        self.up_top = Kernels(middle, 4 * top, 1, fine)
+        self.decode_top = _Stage(top, before, fine, context, every=False)
+        self.leave = Kernels(top, 4 * 3, 3, fine)
         nn.init.zeros_(self.leave.weight)
-        nn.init.zeros_(self.leave.bias)  # type: ignore[arg-type]
+        nn.init.zeros_(self.leave.bias)
 
     def trunk(self) -> list[nn.Module]:
         """The convolutional part, whose cost grows with the photo; the rest costs the same for any size."""
@@ -207,8 +223,25 @@ class Tiny(nn.Module):
         knee = torch.where(knee > 0, knee, 0.5 * torch.tanh(knee))
         return torch.exp(gain.clamp(-3, 3)) * lifted / (1 + knee * lifted.clamp_min(0))
 
+    def shares(self, context: Tensor, spectrum: Tensor) -> tuple[Tensor, ...]:
+        """How much of each kernel the layers at 1/2, 1/4 and 1/8 work with, `[B, count]` each, adding up to 1.
+
+        Args:
+            context: from `context()`.
+            spectrum: of the whole degraded photo, from `spectrum_of()`.
+        """
+        if self.skills is None:
+            return (context.new_ones(1, 1),) * 3
+        return self.skills(spectrum, context.float())
+
     def forward(
-        self, x: Tensor, tau: Tensor, degraded: Tensor, context: Tensor, margins: Margins = NO_MARGINS
+        self,
+        x: Tensor,
+        tau: Tensor,
+        degraded: Tensor,
+        context: Tensor,
+        spectrum: Tensor,
+        margins: Margins = NO_MARGINS,
     ) -> Tensor:
         """The predicted clean photo.
 
@@ -217,6 +250,7 @@ class Tiny(nn.Module):
             tau: restoration time `[B]` in [0, 1).
             degraded: the photo as it came, the size of `x`.
             context: from `context()`.
+            spectrum: of the whole degraded photo, from `spectrum_of()`.
             margins: pixels at each side that are there to be looked at only, multiples of 8. What is answered there
                 means nothing, and the ways up don't waste their time on it.
 
@@ -225,18 +259,19 @@ class Tiny(nn.Module):
         """
         with torch.autocast(x.device.type, enabled=False):
             whole = self.mix(context.float() + self.time(tau[:, None].float()))
+            fine, coarse, deep = self.shares(context, spectrum)
             estimate, top = self._entrance(x, tau[:, None, None, None], degraded, whole)
             whole = whole.to(top.dtype)
         wide, narrow = (tuple(max(0, side - guard) for side in margins) for guard in self.config.guards)
-        top = self.enter(top)
-        top = self.encode_top(top, whole)
-        middle = self.encode_middle(self.down_top(top), whole)
-        low = self.bottom(self.down_middle(middle), whole)
-        middle = _within(middle + functional.pixel_shuffle(self.up_middle(low), 2), wide, 4)
-        middle = _within(self.decode_middle(middle, whole), _minus(narrow, wide), 4)
-        top = _within(top, narrow, 2) + functional.pixel_shuffle(self.up_top(middle), 2)
-        top = self.decode_top(top, whole)
-        _within(estimate, narrow, 1).add_(functional.pixel_shuffle(self.leave(top), 2))
+        top = self.enter(top, fine)
+        top = self.encode_top(top, whole, fine)
+        middle = self.encode_middle(self.down_top(top, fine), whole, coarse)
+        low = self.bottom(self.down_middle(middle, coarse), whole, deep)
+        middle = _within(middle + functional.pixel_shuffle(self.up_middle(low, coarse), 2), wide, 4)
+        middle = _within(self.decode_middle(middle, whole, coarse), _minus(narrow, wide), 4)
+        top = _within(top, narrow, 2) + functional.pixel_shuffle(self.up_top(middle, fine), 2)
+        top = self.decode_top(top, whole, fine)
+        _within(estimate, narrow, 1).add_(functional.pixel_shuffle(self.leave(top, fine), 2))
         return estimate
 
     def _entrance(self, x: Tensor, when: Tensor, degraded: Tensor, whole: Tensor) -> tuple[Tensor, Tensor]:

@@ -17,12 +17,14 @@ class TinyCondition:
     Attributes:
         degraded: the photo (or the tile of it) as it came, `[B, 3, H, W]`.
         context: of the whole photo, `[B, C]`.
+        spectrum: of the whole photo, `[B, S]`.
         halo: pixels of surroundings that windows are cut with, 0 where nothing of a window may be left out.
         margins: pixels at each side of the window that are its surroundings.
     """
 
     degraded: Tensor
     context: Tensor
+    spectrum: Tensor
     halo: int = 0
     margins: Margins = NO_MARGINS
 
@@ -33,7 +35,8 @@ class TinyCondition:
             self.halo if side else 0 for side in (top, left, bottom, right)
         )
         window = self.degraded[:, :, top : top + height, left : left + width]
-        return TinyCondition(window, self.context, self.halo, (at_top, at_left, at_bottom, at_right))
+        margins = (at_top, at_left, at_bottom, at_right)
+        return TinyCondition(window, self.context, self.spectrum, self.halo, margins)
 
 
 class TinyDenoiser:
@@ -65,7 +68,8 @@ class TinyDenoiser:
         state = degraded if x is condition.degraded else padded(x)
         tau = torch.full((x.shape[0],), t, device=self.device)
         with torch.inference_mode():
-            predicted = self.model(state, tau, degraded, condition.context, condition.margins)
+            told = condition.context, condition.spectrum.to(self.device)
+            predicted = self.model(state, tau, degraded, *told, condition.margins)
             predicted = predicted[:, :, :height, :width].clamp_(0, 1)
             if not bool(torch.isfinite(predicted.sum())):
                 raise UnfadeError("the network's answer is not a number; try --dtype fp32")

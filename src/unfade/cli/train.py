@@ -40,6 +40,28 @@ def train_tiny(
     typer.echo(f"weights: {written}")
 
 
+@app.command("skills")
+def train_skills(
+    photos: Annotated[
+        list[Path], typer.Option(help="The folders, or the packed file, the network was trained on.")
+    ],
+    weights: Annotated[Path, typer.Option(help="Weights (.safetensors) of a network of one skill.")],
+    runs: Annotated[Path, typer.Option(help="Where the specialists and the weights go.")] = Path(
+        "runs/skills"
+    ),
+    steps: Annotated[int | None, typer.Option(help="Other than the usual number, of each.", min=1)] = None,
+    workers: Annotated[int, typer.Option(help="Training processes; best one a CPU core.", min=1)] = 1,
+) -> None:
+    """Train copies of the embedded model for one kind of damage each, and make one of them that knows which to be.
+
+    Started again with the same --runs it goes on where it stopped. Train the result on with unfade train tiny --start.
+    """
+    from unfade.recipes.run_skills import run_skills
+
+    written = run_skills(photos, weights, runs, steps=steps, workers=workers, report=_report_skills)
+    typer.echo(f"weights: {written}")
+
+
 @app.command("judgement")
 def train_judgement(
     photos: Annotated[
@@ -82,13 +104,16 @@ def train_footage(
     until: Annotated[
         int | None, typer.Option(help="Stop after this step; a later start goes on.", min=1)
     ] = None,
+    start: Annotated[
+        Path | None, typer.Option(help="Weights (.safetensors) that know footage, to begin from.")
+    ] = None,
     workers: Annotated[int, typer.Option(help="Training processes; best one a CPU core.", min=1)] = 1,
 ) -> None:
     """Teach the embedded model what neighbouring frames of footage know; what it does to photos stays as it is."""
     from unfade.recipes.run_gather import run_gather
 
     written = run_gather(
-        photos, weights, runs, steps=steps, until=until, workers=workers, report=_report_footage
+        photos, weights, runs, steps=steps, until=until, start=start, workers=workers, report=_report_footage
     )
     typer.echo(f"weights: {written}")
 
@@ -97,6 +122,13 @@ def _report_footage(row: dict[str, Any]) -> None:
     typer.echo(f"step {row['step']}  loss {row['loss']}  rate {row['rate']}  {row['seconds']} s")
     for task, (before, alone, together) in row.get("psnr", {}).items():
         typer.echo(f"  {task} {before:.2f} -> {alone:.2f} frame by frame -> {together:.2f} with neighbours")
+
+
+def _report_skills(row: dict[str, Any]) -> None:
+    if "right" in row:
+        typer.echo(f"choice {row['step']} of {row['of']}  right {row['right']:.1%}")
+    else:
+        _report(row)
 
 
 def _report_judgement(row: dict[str, object]) -> None:

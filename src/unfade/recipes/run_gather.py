@@ -22,6 +22,7 @@ def run_gather(
     run: GatherRun | None = None,
     steps: int | None = None,
     until: int | None = None,
+    start: Path | None = None,
     workers: int = 1,
     report: Callable[[dict[str, Any]], None] | None = None,
 ) -> Path:
@@ -37,6 +38,7 @@ def run_gather(
         run: how; the usual run if left out.
         steps: instead of the run's own number.
         until: stop after this step.
+        start: weights with a `Gather` to begin from, where the folder has no checkpoint yet.
         workers: processes that share each batch, best one a CPU core.
         report: told every line of the log; must be importable where there are several workers.
 
@@ -44,7 +46,7 @@ def run_gather(
         InputError: the photos can't be read, or the folder holds another network's checkpoint.
         ModelError: the weights can't be used.
         OutputError: the result can't be written.
-        UsageError: the workers can't share a batch evenly.
+        UsageError: the workers can't share a batch evenly, or there is nothing to begin from in `start`.
         UnfadeError: the loss is not a number any more, or a worker failed.
     """
     run = run or GatherRun()
@@ -55,10 +57,12 @@ def run_gather(
             f"{workers} workers can't share {run.windows.clips} clips; choose a number that divides them"
         )
     load_tiny(weights)
+    if start is not None and load_tiny(start).gather is None:
+        raise UsageError(f"{start} has learnt nothing of footage to begin from; leave --start out")
     loaded = load_photos(photos)
     loaded.split(run.held_out)
     try:
-        work_together(workers, _train, run, loaded, weights, folder, until, report)
+        work_together(workers, _train, run, loaded, weights, folder, until, start, report)
     except FloatingPointError as error:
         raise UnfadeError(f"{error}; the last checkpoint in {folder} is good") from error
     return folder / "tiny.safetensors"
@@ -71,11 +75,14 @@ def _train(
     weights: Path,
     folder: Path,
     until: int | None,
+    start: Path | None,
     report: Callable[[dict[str, Any]], None] | None,
 ) -> None:
     loaded = load_tiny(weights)
     trainer = GatherTrainer(run, loaded.model, photos, folder, team=team)
-    trainer.resume()
+    begin = load_tiny(start).gather if start is not None else None
+    if not trainer.resume() and begin is not None:
+        trainer.start_from(begin)
     trainer.run(until, report)
     if team.leads:
         notes = {

@@ -3,7 +3,7 @@
 import json
 import subprocess
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ def run_tiny(
         recipe: a name in `RECIPES`.
         steps: instead of the recipe's own number.
         until: stop after this step.
-        start: weights to begin from, where the folder has no checkpoint yet.
+        start: weights to begin from, where the folder has no checkpoint yet; their sizes are taken over.
         device: "cpu" or "cuda".
         workers: processes that share each batch, best one a CPU core; a single one takes all cores.
         report: told every line of the log; must be importable where there are several workers.
@@ -57,6 +57,8 @@ def run_tiny(
     run = RECIPES[recipe]()
     if steps is not None:
         run = shortened(run, steps)
+    if start is not None:
+        run = replace(run, network=load_tiny(start).model.config)
     for _, _, batch in run.stages:
         if batch % (workers * run.together):
             raise UsageError(

@@ -7,16 +7,28 @@ numbers that came out, with the commit that measured them, are in `benchmarks/re
 model card beside the weights.
 """
 
+from unfade.backbones.tiny import TinyConfig
 from unfade.training.tiny import TinyRun
 
 
 def tiny_cpu() -> TinyRun:
-    """From nothing on two CPU cores: 11,000 steps, crops of 96 and then 128 pixels.
+    """From nothing on two CPU cores, a network of one skill: 11,000 steps, crops of 96 and then 128 pixels.
 
     Command: `unfade train tiny --photos DIR...`. Hardware: 2 cores, avx512_bf16 (about 3.5 steps a second).
     Expected: see the table in `src/unfade/backbones/weights/README.md`.
     """
-    return TinyRun(steps=11_000)
+    return TinyRun(steps=11_000, network=TinyConfig(skills=(1, 1, 1)))
+
+
+def tiny_specialist(steps: int = 2000) -> TinyRun:
+    """On from given weights of one skill, for one family of damage, with its kernels alone.
+
+    Command: `unfade train skills --weights WEIGHTS --photos DIR...`, which trains one for each family and merges them.
+    Expected: on held-out photos, noise of sigma 25 +0.5 dB, enlarging twice +0.6 dB (LOG.md, 2026-11-30).
+    """
+    return TinyRun(
+        steps=steps, stages=((1.0, 128, 8),), lr=4e-4, warmup=50, ema=0.997, refine=0.0, validate_every=500
+    )
 
 
 def tiny_further(steps: int = 12_000) -> TinyRun:

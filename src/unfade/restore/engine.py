@@ -3,6 +3,7 @@
 import copy
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from unfade.backbones.catalog import CATALOG
 from unfade.backbones.gather import REACH, Gather
+from unfade.backbones.spectrum import spectrum_of
 from unfade.backbones.tiny import SIZE_MULTIPLE, Tiny, thumbnail_of
 from unfade.backbones.tiny_denoiser import TinyCondition, TinyDenoiser
 from unfade.backbones.tiny_weights import TinyWeights
@@ -111,7 +113,7 @@ class PixelRestorer:
         visible = clip.frames if clip.alpha is None else filled(clip.frames, clip.alpha)
         for frame in visible.split(1):
             context = _context(denoiser, thumbnail_of(frame), wish)
-            told = TinyCondition(frame, context, self.weights.model.config.halo)
+            told = TinyCondition(frame, context, spectrum_of(frame), self.weights.model.config.halo)
             taus, states = bridge(wrapped, frame, told, plan.steps or 1, plan.keep)
             ways.append(states)
             if plan.confidence and self.weights.doubt is not None:
@@ -182,12 +184,15 @@ class PixelRestorer:
                 # Neighbours and network go their way together, and a wish's strength is that of both.
                 strength = 1.0 if reach else wish.strength
                 height, width = image.shape[2:]
-                denoisers = self._denoisers_for(height, width, plan, strength, steady=shot.steady)
+                denoisers = self._denoisers_for(
+                    height, width, plan, strength, steady=partial(shot.average, "evidence")
+                )
             denoiser, wrapped = denoisers
             context = _context(denoiser, shot.add(thumbnail_of(image)), wish)
             if gather is not None and others:
                 image = enlarged(gathered(gather, frame, others, context))
-            told = TinyCondition(image, context, self.weights.model.config.halo)
+            spectrum = shot.average("spectrum", spectrum_of(image))
+            told = TinyCondition(image, context, spectrum, self.weights.model.config.halo)
             _, states = bridge(wrapped, image, told, plan.steps or 1, keep=False)
             result = states[-1]
             if reach and wish.strength != 1:

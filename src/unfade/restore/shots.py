@@ -27,7 +27,7 @@ class Shot:
         self._seen = 0
         self._last: Tensor | None = None
         self._average: Tensor | None = None
-        self._steady: Tensor | None = None
+        self._others: dict[str, Tensor] = {}
 
     def add(self, thumbnail: Tensor) -> Tensor:
         """What the shot looks like up to and with this frame, `[B, 3, h, w]` as the thumbnail itself."""
@@ -39,10 +39,10 @@ class Shot:
         self._average = self._followed(self._average, thumbnail)
         return self._average
 
-    def steady(self, value: Tensor) -> Tensor:
-        """The same average of something else known of the frame that was added last, asked once a frame."""
-        self._steady = self._followed(self._steady, value)
-        return self._steady
+    def average(self, name: str, value: Tensor) -> Tensor:
+        """The same average of something else known of the frame that was added last, asked once a frame and name."""
+        self._others[name] = self._followed(self._others.get(name), value)
+        return self._others[name]
 
     def _followed(self, average: Tensor | None, value: Tensor) -> Tensor:
         if self._seen == 1 or average is None:

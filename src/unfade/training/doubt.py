@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from unfade.backbones.doubt import Doubt
+from unfade.backbones.spectrum import spectrum_of
 from unfade.backbones.tiny import Tiny
 from unfade.core import subseed
 from unfade.training.photos import Photos
@@ -75,7 +76,8 @@ def fit_doubt(
         degraded = sample.degraded.contiguous(memory_format=torch.channels_last)
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
             context = model.context(sample.thumbnail, sample.prompts).float()
-            answer = model(degraded, torch.zeros(len(degraded), device=device), degraded, context).clamp(0, 1)
+            start, spectrum = torch.zeros(len(degraded), device=device), spectrum_of(sample.degraded)
+            answer = model(degraded, start, degraded, context, spectrum).clamp(0, 1)
         share = run.least + (1.1 - run.least) * torch.rand(
             len(degraded), 1, 1, 1, generator=fields, device=device
         )

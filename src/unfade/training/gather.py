@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from unfade.backbones.gather import REACH, Gather
 from unfade.backbones.motion import Levels
+from unfade.backbones.spectrum import spectrum_of
 from unfade.backbones.tiny import Tiny, thumbnail_of
 from unfade.core import InputError, subseed
 from unfade.degrade.classic import quantise
@@ -104,6 +105,11 @@ class GatherTrainer:
         )
         self.dice = Dice(run.seed, self.team, self.device)
         self.step = 0
+
+    def start_from(self, gather: Gather) -> None:
+        """Takes over another one's weights as they are, trained through whatever network."""
+        self.gather.load_state_dict(gather.state_dict())
+        self.average = {name: value.detach().clone() for name, value in self.gather.state_dict().items()}
 
     @property
     def checkpoint(self) -> Path:
@@ -216,7 +222,7 @@ def _restored(model: Tiny, gather: Gather, frame: Tensor, others: list[Tensor], 
         better = gather(frame, others, levels, context)
         start = torch.zeros(len(frame), device=frame.device)
         better = better.contiguous(memory_format=torch.channels_last)
-        return model(better, start, better, context)
+        return model(better, start, better, context, spectrum_of(better.detach()))
 
 
 @torch.no_grad()
@@ -242,7 +248,7 @@ def judged(model: Tiny, gather: Gather, photos: Photos, run: GatherRun) -> dict[
             others = [clip[middle + offset : middle + offset + 1] for offset in (-2, -1, 1, 2)]
             context = model.context(thumbnail_of(clip).mean(0, keepdim=True), [None])
             with torch.autocast(device.type, torch.bfloat16):
-                alone = model(frame, torch.zeros(1, device=device), frame, context)
+                alone = model(frame, torch.zeros(1, device=device), frame, context, spectrum_of(frame))
             together = _restored(model, gather, frame, others, context)
             figures.append(tuple(psnr(one.clamp(0, 1), truth) for one in (frame, alone, together)))  # type: ignore[arg-type]
         table[name] = [round(sum(column) / len(figures), 3) for column in zip(*figures, strict=True)]

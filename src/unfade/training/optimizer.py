@@ -76,10 +76,15 @@ class MuonAdamW(Optimizer):
 
 
 def split_parameters(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
-    """(for Muon, for AdamW): convolutions between feature maps go to Muon; ends, embeddings and biases don't."""
+    """(for Muon, for AdamW): convolutions between feature maps go to Muon; ends, embeddings and biases don't.
+
+    What is held still is in neither.
+    """
     muon: list[Tensor] = []
     adamw: list[Tensor] = []
     for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
         hidden = parameter.ndim == 4 and not name.startswith(("enter.", "leave.", "scene."))
         (muon if hidden else adamw).append(parameter)
     return muon, adamw

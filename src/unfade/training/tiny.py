@@ -1,5 +1,6 @@
 """The training loop of `tiny`: bare PyTorch, alone or in a team, checkpoints that continue exactly."""
 
+import itertools
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -9,15 +10,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unfade.backbones.spectrum import spectrum_of
 from unfade.backbones.tiny import Tiny, TinyConfig
 from unfade.core import InputError, subseed
 from unfade.media.atomic import atomic_output
 from unfade.training.bare_loop import run_steps, write_row
 from unfade.training.dice import Dice
+from unfade.training.families import draw_of
 from unfade.training.optimizer import MuonAdamW, split_parameters, warm_cosine
 from unfade.training.photos import Photos
 from unfade.training.run_log import forget_after
 from unfade.training.samples import Sample, SampleRule, draw_sample
+from unfade.training.skills import learns_kernels_only
 from unfade.training.team import Team
 from unfade.training.update import update
 from unfade.training.validation import validate
@@ -38,6 +42,7 @@ class TinyRun:
         again: how often, at most, that answer has been refined before; walks of many steps lead there.
         floor: root-mean-square error of the input below which a sample counts no more for being easier.
         held_out: photos kept for validation.
+        family: of damage that a specialist learns, with its kernels alone (`training.skills`); empty: everything.
         seed: of everything random.
         validate_every, checkpoint_every: steps.
     """
@@ -54,18 +59,18 @@ class TinyRun:
     again: int = 0
     floor: float = 0.03
     held_out: int = 24
+    family: str = ""
     seed: int = 0
     validate_every: int = 1000
     checkpoint_every: int = 250
 
     def stage(self, step: int) -> SampleRule:
         """How samples are drawn at a step."""
-        passed = 0.0
-        for share, crop, batch in self.stages:
-            passed += share
-            if step < passed * self.steps:
-                return SampleRule(crop=crop, batch=batch, together=self.together)
-        return SampleRule(crop=self.stages[-1][1], batch=self.stages[-1][2], together=self.together)
+        ends = itertools.accumulate(share for share, _, _ in self.stages)
+        now = (stage for stage, end in zip(self.stages, ends, strict=True) if step < end * self.steps)
+        _, crop, batch = next(now, self.stages[-1])
+        rule = SampleRule(crop=crop, batch=batch, together=self.together)
+        return replace(rule, prompted=0, partial=0) if self.family else rule
 
     def refines(self, step: int) -> bool:
         """Whether a step also learns at a later tau; one answer for the whole team, so that nobody waits."""
@@ -106,6 +111,8 @@ class TinyTrainer:
         self.photos, self.held_out = photos.split(run.held_out)
         torch.manual_seed(subseed(run.seed, "weights") % 2**32)
         self.model = Tiny(run.network).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if run.family:
+            learns_kernels_only(self.model)
         self.average = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
         self.optimizer = MuonAdamW(*split_parameters(self.model), lr=run.lr, weight_decay=run.weight_decay)
         self.dice = Dice(run.seed, self.team, self.device)
@@ -191,23 +198,25 @@ class TinyTrainer:
     def _loss(self, sample: Sample) -> Tensor:
         batch = sample.degraded.shape[0]
         degraded = sample.degraded.contiguous(memory_format=torch.channels_last)
+        spectrum = spectrum_of(sample.degraded)
         with torch.autocast(self.device.type, torch.bfloat16):
             context = self.model.context(sample.thumbnail, sample.prompts)
             start = torch.zeros(batch, device=self.device)
-            predicted = self.model(degraded, start, degraded, context)
+            predicted = self.model(degraded, start, degraded, context, spectrum)
             loss = self._judge(predicted, sample)
             if self.plan.refines(self.step):
                 earlier = predicted.detach().clamp(0, 1)
                 with torch.no_grad():
                     for _ in range(self.plan.rounds(self.step)):
-                        earlier = self._refined(earlier, degraded, context.detach()).clamp(0, 1)
-                loss = loss + self._judge(self._refined(earlier, degraded, context), sample)
+                        earlier = self._refined(earlier, degraded, context.detach(), spectrum).clamp(0, 1)
+                loss = loss + self._judge(self._refined(earlier, degraded, context, spectrum), sample)
         return loss
 
-    def _refined(self, earlier: Tensor, degraded: Tensor, context: Tensor) -> Tensor:
+    def _refined(self, earlier: Tensor, degraded: Tensor, context: Tensor, spectrum: Tensor) -> Tensor:
         """The answer at a random tau to the state that an earlier answer leads to."""
         tau = torch.rand(len(degraded), generator=self.dice.fields, device=self.device) * 0.9 + 0.05
-        return self.model(torch.lerp(degraded, earlier, tau[:, None, None, None]), tau, degraded, context)
+        state = torch.lerp(degraded, earlier, tau[:, None, None, None])
+        return self.model(state, tau, degraded, context, spectrum)
 
     def _judge(self, predicted: Tensor, sample: Sample) -> Tensor:
         return relative_error(predicted, sample.clean, sample.degraded, self.plan.floor)
@@ -220,7 +229,11 @@ class TinyTrainer:
         """
         stage = self.plan.stage(self.step)
         stage = replace(stage, batch=stage.batch // self.team.size)
-        loss = self._loss(draw_sample(self.photos, stage, self.dice.choices, self.dice.fields))
+        dice = self.dice.choices
+        kinds = None
+        if self.plan.family:
+            kinds = [draw_of(self.plan.family, dice) for _ in range(stage.batch // stage.together)]
+        loss = self._loss(draw_sample(self.photos, stage, dice, self.dice.fields, kinds))
         shared = update(
             self.model,
             self.optimizer,

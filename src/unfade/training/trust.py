@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unfade.backbones.spectrum import spectrum_of
 from unfade.backbones.tiny import SIZE_MULTIPLE, Tiny, thumbnail_of
 from unfade.backbones.trust import Trust, evidence_of
 from unfade.core import UsageError, subseed
@@ -140,7 +141,8 @@ def look(
         degraded = composition(clean).mul(255).round().div(255)
         context = model.context(thumbnail_of(degraded), [None])
         with torch.autocast(device.type, torch.bfloat16):
-            predicted = model(degraded, torch.zeros(1, device=device), degraded, context).clamp(0, 1)
+            start, spectrum = torch.zeros(1, device=device), spectrum_of(degraded)
+            predicted = model(degraded, start, degraded, context, spectrum).clamp(0, 1)
         way, wanted = (predicted - degraded).double(), (clean - degraded).double()
         squares = way.square().mean(), (way * wanted).mean(), wanted.square().mean()
         rows.append((evidence_of(degraded, predicted), *map(float, squares), kind, photo))

@@ -4,6 +4,7 @@ import math
 
 import torch
 
+from unfade.backbones.spectrum import spectrum_of
 from unfade.backbones.tiny import Tiny, thumbnail_of
 from unfade.core import generator
 from unfade.degrade.classic import CLASSIC
@@ -44,7 +45,8 @@ def validate(model: Tiny, photos: Photos, seed: int = 0) -> dict[str, list[float
             clean = clean.to(device)
             with torch.autocast(device.type, torch.bfloat16):
                 context = model.context(thumbnail_of(degraded), [None])
-                restored = model(degraded, torch.zeros(1, device=device), degraded, context).clamp(0, 1)
+                start = torch.zeros(1, device=device)
+                restored = model(degraded, start, degraded, context, spectrum_of(degraded)).clamp(0, 1)
             figures.append((psnr(degraded, clean), psnr(restored, clean)))
         columns = [sum(column) / len(figures) for column in zip(*figures, strict=True)]
         table[task] = [round(figure, 3) if math.isfinite(figure) else None for figure in columns]

@@ -32,6 +32,7 @@ class WindowRule:
         clips: at once.
         noisy: share of clips with noise and nothing else, before compression; the others are drawn as for photos.
         compressed: share of clips that went through a video codec.
+        spoilt: the same of clips without any other damage; the rest of those is as it should be.
         codecs: those, by how often, with the range of their constant rate factor.
         partial: share of clips whose prompts ask for a part of the damage only.
         prompted: share of the other clips that carry a prompt.
@@ -42,6 +43,7 @@ class WindowRule:
     clips: int = 4
     noisy: float = 0.45
     compressed: float = 0.6
+    spoilt: float = 0.6
     codecs: tuple[tuple[VideoCodec, float, tuple[float, float]], ...] = (
         ("h264", 0.75, (18.0, 38.0)),
         ("h265", 0.25, (20.0, 38.0)),
@@ -102,7 +104,7 @@ def draw_windows(
             kinds = draw_kinds(dice)
         degraded, clean = _degraded(clean, kinds, asked, generator)
         # What is to stay would not survive it.
-        if asked is None and (not kinds or dice.random() < rule.compressed):
+        if asked is None and dice.random() < (rule.compressed if kinds else rule.spoilt):
             degraded = _compressed(degraded, rule, dice)
         parts.append((quantise(degraded), quantise(clean)))
         goals = names_of(kinds if asked is None else asked)
