@@ -49,7 +49,9 @@ bench: $(READY)  ## quality and speed, into benchmarks/results/
 
 train-tiny: $(READY)  ## train the embedded model, or go on with it, into $(RUNS); $(RUNS)/footage/tiny.safetensors has all of it
 	$(BIN)/unfade train tiny --photos $(PHOTOS) --runs $(RUNS) --workers $(WORKERS)
-	$(BIN)/unfade train judgement --photos $(PHOTOS) --weights $(RUNS)/tiny.safetensors -o $(RUNS)/judged.safetensors --doubt --workers $(WORKERS)
+	$(BIN)/unfade train skills --photos $(PHOTOS) --weights $(RUNS)/tiny.safetensors --runs $(RUNS)/skills --workers $(WORKERS)
+	$(BIN)/unfade train tiny --recipe further --photos $(PHOTOS) --start $(RUNS)/skills/tiny.safetensors --runs $(RUNS)/whole --workers $(WORKERS)
+	$(BIN)/unfade train judgement --photos $(PHOTOS) --weights $(RUNS)/whole/tiny.safetensors -o $(RUNS)/judged.safetensors --doubt --workers $(WORKERS)
 	$(BIN)/unfade train footage --photos $(PHOTOS) --weights $(RUNS)/judged.safetensors --runs $(RUNS)/footage --workers $(WORKERS)
 
 # A lent GPU machine has its own PyTorch and no registry: where python3 can import torch, it is taken as it is.

@@ -5,9 +5,9 @@
 Words: each mixture of damage is restored with a sentence that asks for one part of it to go. The result is compared
 with the target that keeps the rest ("asked"), beside what the same sentence reaches where the rest never was
 ("alone"); of the rest, it is said how much of its energy is still there ("kept") and by how much that differs from all
-of it, photo by photo ("changed"). Steps: mean PSNR and sharpness (the
-mean gradient's length over the truth's) by number of steps. RGB, whole photos of CBSD68, 8-bit inputs. Exit code 3 if
-the data is not there.
+of it, photo by photo ("changed"). Brightness: dark photos with and without the truth's mean level in the prompt, in
+whole percent. Steps: mean PSNR and sharpness (the mean gradient's length over the truth's) by number of steps. RGB,
+whole photos of CBSD68, 8-bit inputs. Exit code 3 if the data is not there.
 """
 
 import argparse
@@ -36,6 +36,7 @@ MIXTURES = (
     (("motion-blur", "jpeg"), "jpeg"),
     (("haze", "rain"), "rain"),
 )
+DARK = ("dark-0.2", "dark-0.1")
 TASKS = ("noise-25", "x2", "jpeg-20", "motion-15", "dark-0.2")
 STEPS = (1, 2, 4, 8)
 
@@ -116,6 +117,17 @@ class Steering:
         told = dict(zip(("input", "asked", "blind", "alone", "kept", "changed"), means, strict=True))
         return {"damage": " + ".join(names), "asked_to_go": asked, "prompt": prompt, **told}
 
+    def brightness(self, task: str) -> dict[str, Any]:
+        """Means over the photos for one kind of darkness, with nothing said and with the brightness that is wanted."""
+        rows: list[tuple[float, ...]] = []
+        for index, truth in enumerate(self.truths):
+            degraded = rounded(CLASSIC[task](truth, generator(self.seed, task, index)))
+            prompt = f"brighten it to {100 * float(truth.mean()):.0f} %"
+            results = (degraded, self.restored(degraded), self.restored(degraded, prompt))
+            rows.append(tuple(psnr(result[0], truth[0]) for result in results))
+        means = [sum(column) / len(column) for column in zip(*rows, strict=True)]
+        return {"task": task, **dict(zip(("input", "blind", "named"), means, strict=True))}
+
     def steps(self, task: str) -> list[dict[str, Any]]:
         """Means over the photos for one task, by number of steps."""
         table: list[dict[str, Any]] = []
@@ -130,13 +142,19 @@ class Steering:
         return table
 
 
-def bars(words: Sequence[dict[str, Any]], steps: Sequence[dict[str, Any]]) -> list[Bar]:
+def bars(
+    words: Sequence[dict[str, Any]], bright: Sequence[dict[str, Any]], steps: Sequence[dict[str, Any]]
+) -> list[Bar]:
     """What the issue on the embedded model asks for."""
     found: list[Bar] = []
     for row in words:
         name = f"{row['damage']}, {row['asked_to_go']} to go"
         found.append(Bar(f"{name}: dB below the wish granted alone", row["alone"] - row["asked"], 1.0, True))
         found.append(Bar(f"{name}: energy of the rest changed", row["changed"], 0.1, True))
+    for row in bright:
+        if row["task"] == "dark-0.2":
+            found.append(Bar("dark-0.2, nothing said, dB", row["blind"], 21.0))
+            found.append(Bar("dark-0.2, the brightness named, dB", row["named"], 24.0))
     once = {row["task"]: row for row in steps if row["steps"] == 1}
     for row in steps:
         if row["steps"] > 1:
@@ -178,14 +196,21 @@ def main() -> int:
     )
     with torch.inference_mode():
         words = [steering.words(*mixture) for mixture in MIXTURES]
+        bright = [steering.brightness(task) for task in DARK]
         steps = [row for task in TASKS for row in steering.steps(task)]
-    judged = bars(words, steps)
-    for rows in (words, steps):
+    judged = bars(words, bright, steps)
+    for rows in (words, bright, steps):
         print_table(tuple(rows[0]), [tuple(row.values()) for row in rows])
     print_bars(judged)
     write_results(
         asked.output,
-        {"model": asked.model, "photos": len(steering.truths), "words": words, "steps": steps},
+        {
+            "model": asked.model,
+            "photos": len(steering.truths),
+            "words": words,
+            "brightness": bright,
+            "steps": steps,
+        },
         judged,
     )
     return 0

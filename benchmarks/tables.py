@@ -127,6 +127,18 @@ def words(found: dict[str, Any]) -> list[str]:
     return lines
 
 
+def brightness(found: dict[str, Any]) -> list[str]:
+    """A line for each kind of darkness."""
+    lines = [
+        "| damage | input, dB | nothing said | the brightness named |",
+        "| --- | ---: | ---: | ---: |",
+    ]
+    for row in found["brightness"]:
+        figures = " | ".join(f"{row[name]:.2f}" for name in ("input", "blind", "named"))
+        lines.append(f"| {row['task']} | {figures} |")
+    return lines
+
+
 def steps(found: dict[str, Any]) -> list[str]:
     """PSNR and sharpness by task and number of steps."""
     counts = sorted({row["steps"] for row in found["steps"]})
@@ -216,6 +228,7 @@ def parts() -> dict[str, list[str]]:
         "peers": [*peers(found), "", told(found)],
         "speed": [*speed(fast), told(fast)],
         "words": [*words(steered), "", told(steered)],
+        "brightness": [*brightness(steered), "", told(steered)],
         "steps": [*steps(steered), "", told(steered)],
         "footage": [*footage(moving), "", told(moving)],
         "footage in short": [*footage_in_short(moving), "", told(moving)],

@@ -1,5 +1,6 @@
 """How far an answer is followed: what is told of it, and what is made of that."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -147,3 +148,36 @@ def test_strength_moves_the_result_along_the_way() -> None:
     for trust, share in ((None, 1.0), (awake(0.8), 0.8)):
         half = trusting(denoiser, trust, strength=0.5)(degraded, 0.0, condition)
         torch.testing.assert_close(half, torch.lerp(degraded, answer, 0.5 * share), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("trust", [None, 0.7])
+@pytest.mark.parametrize("steps", [1, 4])
+def test_a_named_brightness_is_where_the_way_ends(trust: float | None, steps: int) -> None:
+    torch.manual_seed(0)
+    model = Tiny(SMALL)
+    # Twice as bright, in every pixel.
+    with torch.no_grad():
+        model.tone.bias[:3] = math.log(2)
+    denoiser = TinyDenoiser(model.eval(), torch.device("cpu"), torch.float32)
+    degraded = torch.rand(1, 3, 24, 40) * 0.3
+    context = model.context(thumbnail_of(degraded), [None]).detach()
+    condition = TinyCondition(degraded, context, spectrum_of(degraded))
+    before, judge = float(degraded.mean()), None if trust is None else awake(trust)
+    for wanted in (1.3 * before, 1.8 * before, 2.4 * before):
+        _, states = bridge(trusting(denoiser, judge, 0.5, brightness=wanted), degraded, condition, steps)
+        assert float(states[-1].mean()) == pytest.approx(wanted, rel=0.01)
+    # What lies beyond the longest way, or the other way, is not made up.
+    _, far = bridge(trusting(denoiser, judge, brightness=1.0), degraded, condition, steps)
+    assert float(far[-1].mean()) == pytest.approx(2.5 * before, rel=0.01)
+    _, back = bridge(trusting(denoiser, judge, brightness=0.0), degraded, condition, steps)
+    torch.testing.assert_close(back[-1], degraded)
+
+
+def test_a_named_brightness_says_nothing_where_the_light_is_right() -> None:
+    torch.manual_seed(0)
+    denoiser = TinyDenoiser(Tiny(SMALL).eval(), torch.device("cpu"), torch.float32)
+    degraded = torch.rand(1, 3, 24, 40)
+    context = denoiser.model.context(thumbnail_of(degraded), [None]).detach()
+    condition = TinyCondition(degraded, context, spectrum_of(degraded))
+    told = trusting(denoiser, awake(0.7), brightness=0.9)(degraded, 0.0, condition)
+    torch.testing.assert_close(told, degraded, atol=1e-6, rtol=0)

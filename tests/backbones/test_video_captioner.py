@@ -1,6 +1,7 @@
 """Captioners of footage: small models of the real classes through their own files; what is missing, in a sentence."""
 
 import json
+import shutil
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,8 +14,10 @@ from torch import Tensor
 from unfade.backbones import video_captioner
 from unfade.backbones.video_captioner import (
     VIDEO_CAPTIONERS,
+    CogVLMCaptioner,
     KeptDescriptions,
     VideoCaptioner,
+    choose_video_captioner,
     open_video_captioner,
 )
 from unfade.core import ModelError, OutputError, generator
@@ -376,6 +379,55 @@ def test_what_is_missing_is_one_sentence(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "empty/config.json").write_text("[]")
     with pytest.raises(ModelError, match="no weights in safetensors"):
         open_video_captioner(tmp_path / "empty").describe(_frames("a"), TIMES)
+
+
+def in_the_hubs_cache(hub: Path, hub_id: str, files: Path) -> Path:
+    """The folder of a model as if it had been downloaded."""
+    kept = hub / f"models--{hub_id.replace('/', '--')}"
+    (kept / "refs").mkdir(parents=True)
+    (kept / "refs/main").write_text("0123")
+    return shutil.copytree(files, kept / "snapshots/0123")
+
+
+def test_the_best_captioner_that_is_here_is_taken(
+    cogvlm: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The published one where its code may run, else the default model, else the rules; half of either is none."""
+    hub, lacking = tmp_path / "hub", {""}
+    monkeypatch.setenv("HF_HUB_CACHE", str(hub))
+    monkeypatch.setattr(video_captioner, "find_spec", lambda name: None if name in lacking else name)
+
+    def chosen(**allowed: bool) -> object:
+        found = choose_video_captioner(captions=tmp_path / "captions", **allowed)
+        if isinstance(found, FootageRules):
+            return found.name
+        assert isinstance(found, KeptDescriptions)
+        assert isinstance(found.captioner, CogVLMCaptioner if allowed else VideoCaptioner)
+        return found.name
+
+    assert chosen() == "rules"
+    half = tmp_path / "half"
+    half.mkdir()
+    (half / "config.json").write_text("{}")
+    (half / "model.safetensors.index.json").write_text('{"weight_map": {"a": "one.safetensors"}}')
+    folder = in_the_hubs_cache(hub, "Qwen/Qwen3-VL-4B-Instruct", half)
+    assert chosen() == "rules"
+    (folder / "one.safetensors").touch()
+    assert chosen() == "qwen3-vl-4b"
+    for name in ("torchvision", "PIL", "transformers"):
+        lacking.add(name)
+        assert chosen() == "rules"
+        lacking.remove(name)
+    code = in_the_hubs_cache(hub, "THUDM/cogvlm2-llama3-caption", cogvlm("one")) / "modeling_small.py"
+    assert chosen() == "qwen3-vl-4b"
+    assert chosen(trust_remote_code=True) == "cogvlm2-caption"
+    captioner = choose_video_captioner(captions=tmp_path / "captions", trust_remote_code=True)
+    assert captioner.describe(torch.zeros(3, 3, 8, 8), TIMES) == "3 looks at 0.0, 0.0"
+    code.write_text(f"import nothing_of_that_name\n{code.read_text()}")
+    lacking.add("nothing_of_that_name")
+    found = choose_video_captioner(trust_remote_code=True)
+    assert found.name == "qwen3-vl-4b"
+    assert choose_video_captioner("rules", trust_remote_code=True).name == "rules"
 
 
 def test_captions_are_kept_by_footage_captioner_and_query(tmp_path: Path, llava: Path) -> None:

@@ -94,6 +94,12 @@ def test_another_weight_is_another_hash(saved: Path, copy: Path) -> None:
 def test_a_folder_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no model folder at"):
         open_wan(tmp_path / "nowhere")
+    file = tmp_path / "tiny.safetensors"
+    file.touch()
+    with pytest.raises(
+        ModelError, match=r"^tiny is no video model but a file \(tiny.safetensors\); name a folder"
+    ):
+        open_wan(file)
     with pytest.raises(ModelError, match=r"no .*transformer/config.json; name a folder in diffusers' layout"):
         open_wan(tmp_path)
 

@@ -124,6 +124,23 @@ def test_tiles_cost_arithmetic_and_save_memory(full: Footprint) -> None:
     assert costs == sorted(costs) and costs[0] > full.decode_flops
 
 
+def test_tiles_that_keep_the_last_frame_alone_take_less(full: Footprint) -> None:
+    last = footprint_of(TI2V_5B, (704, 1280), 9, last=True)
+    assert replace(last, decode_tiled=full.decode_tiled) == full
+    # Eight of nine frames of the whole canvas, in the VAE's precision and once more as they are handed on.
+    for side in (256, 512):
+        assert full.decode_tiled[side] - last.decode_tiled[side] >= 8 * 3 * 704 * 1280 * 8
+    torch.manual_seed(0)
+    vae = build_wan(SMALL).vae
+    vae.tile = 256
+    latents = torch.randn(1, *SMALL.latent_shape(9, 32, 1024))
+    every, alone = (
+        measured_peak(lambda last=last: list(vae.decode(latents, last))) for last in (False, True)
+    )
+    predicted = footprint_of(SMALL, (32, 1024), 9, last=True).decode_tiled[256]
+    assert alone < predicted < every
+
+
 def test_two_times_save_memory() -> None:
     """Against diffusers' own pass, which holds modulation for every token."""
     wan = build_wan(

@@ -65,6 +65,9 @@ def test_tiles_leave_no_trace(wan: Wan, count: int) -> None:
     chunks = list(tiled.decode(latents))
     assert tiled.frames_decoded == 4 * count - 3
     torch.testing.assert_close(torch.cat(chunks, dim=2), whole, atol=2e-5, rtol=0)
+    (alone,) = tiled.decode(latents, last=True)
+    assert tiled.frames_decoded == 2 * (4 * count - 3)
+    assert torch.equal(alone, torch.cat(chunks, dim=2)[:, :, -1:])
 
 
 def test_tiles_look_just_as_far_as_they_must(wan: Wan, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,3 +133,5 @@ def test_tiles_of_the_model_come_at_once() -> None:
     wan.vae.model.enable_tiling(64, 64, 48, 48)
     chunks = list(wan.vae.decode(latents))
     assert [tuple(chunk.shape) for chunk in chunks] == [(1, 3, 5, 96, 96)]
+    (alone,) = wan.vae.decode(latents, last=True)
+    assert torch.equal(alone, chunks[0][:, :, -1:])

@@ -35,10 +35,16 @@ def test_bars_say_what_is_missed() -> None:
         {"task": "x2", "steps": count, "psnr": psnr, "sharpness": sharp}
         for count, psnr, sharp in ((1, 30.0, 0.8), (2, 29.8, 0.9), (8, 29.0, 0.7))
     ]
-    verdicts = {bar.name: bar.passed for bar in steering.bars(words, steps)}
+    bright = [
+        {"task": "dark-0.2", "input": 8.0, "blind": 21.5, "named": 23.0},
+        {"task": "dark-0.1", "input": 7.0, "blind": 19.0, "named": 20.0},
+    ]
+    verdicts = {bar.name: bar.passed for bar in steering.bars(words, bright, steps)}
     assert verdicts == {
         "a + b, a to go: dB below the wish granted alone": False,
         "a + b, a to go: energy of the rest changed": True,
+        "dark-0.2, nothing said, dB": True,
+        "dark-0.2, the brightness named, dB": False,
         "x2, 2 steps: dB below one step": True,
         "x2, 2 steps: sharpness over one step's": True,
         "x2, 8 steps: dB below one step": False,
@@ -59,6 +65,8 @@ def test_the_shipped_model_follows_words_and_keeps_its_answer_over_steps(
     # Where what is to stay is read as what is to go, nothing is done at all.
     assert found["asked"] > found["input"] + 8
     assert 0.8 < found["kept"] < 1.2
+    named = steered.brightness("dark-0.2")
+    assert named["named"] > named["blind"] > named["input"] + 5
     dark = steered.steps("dark-0.2")
     # An answer that is cut at every step instead of once loses 8 dB here.
     assert dark[1]["psnr"] > dark[0]["psnr"] - 1

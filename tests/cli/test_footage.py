@@ -188,11 +188,40 @@ def test_a_preview_is_a_part_of_its_own(restore, make_clip, tmp_path, contents):
     assert not (tmp_path / "b_preview.mp4").exists()
 
 
+def test_a_preview_may_be_of_a_part_of_the_picture(restore, make_clip, tmp_path, contents):
+    clip = make_clip(tmp_path / "a.mp4", count=20)
+    planned = restore(
+        clip, "--preview", "0.5s@0:01/32x20+8+4", "--dry-run", "--scale", "2", "--format", "json"
+    )
+    assert (planned.code, planned.err) == (0, "") and contents(tmp_path) == ["a.mp4"]
+    told = json.loads(planned.out)
+    assert (told["status"], told["footage"]["frames"]) == ("planned", 5)
+    assert told["output"] == str(tmp_path / "a_unfaded_preview.mp4") and told["input"] == str(clip)
+    assert (told["settings"]["width"], told["settings"]["height"]) == (64, 40)
+    ended = restore(clip, "--preview", "0.5s@0:01/32x20+8+4", "--scale", "2")
+    assert (ended.code, ended.err) == (0, "")
+    found = list(read_video(tmp_path / "a_unfaded_preview.mp4"))
+    assert len(found) == 5 and found[0].image.shape == (3, 40, 64)
+    # Nearer to that part than to its mirror image.
+    wanted = list(read_video(clip))[10].image[:, 4:24, 8:40]
+    small = torch.nn.functional.interpolate(found[0].image[None], (20, 32), mode="area")[0]
+    assert float((small - wanted).abs().mean()) < 0.5 * float((small.flip(2) - wanted).abs().mean())
+    alone = restore(clip, "--preview", "32x20+8+4", "--dry-run", "--overwrite")
+    assert (
+        alone.code == 0
+        and "  10 frames of 0.00 MP  about " in alone.out
+        and "32 x 20, 1 tile(s)" in alone.out
+    )
+    for words in ((), ("--dry-run",)):
+        beyond = restore(clip, "--preview", "64x20+8+4", "-o", tmp_path / "b.mp4", *words)
+        assert beyond.code == 3 and "64 x 48, which 64x20+8+4 does not lie in" in beyond.err
+
+
 def test_previews_are_of_clips(restore, make_clip, make_photo, tmp_path):
     clip, photo = make_clip(tmp_path / "a.mp4"), make_photo(tmp_path / "b.png")
     for words, said in (
         ((clip, "--preview", "soon"), "'soon' is no part of footage"),
-        ((clip, "--preview", "1s", "--dry-run"), "--dry-run tells of whole clips"),
+        ((clip, "--preview", "1s/8x8"), "'1s/8x8' is no part of footage"),
         ((photo, "--preview", "1s"), "is a photo, and --preview is of footage"),
     ):
         ended = restore(*words)

@@ -240,7 +240,7 @@ def test_an_output_that_cannot_be_is_told_before_work(
 
 def test_help_names_the_extra_for_heic(unfade):
     text = "".join(unfade("restore", "--help").out.replace("│", " ").split())
-    assert "unfade[heic]" in text
+    assert "pipinstall'.[heic]'intheclone" in text
 
 
 def test_a_folder_with_a_bad_file_and_junk(restore, make_photo, tmp_path, contents):

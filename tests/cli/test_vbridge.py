@@ -1,6 +1,8 @@
 """`unfade restore` with a video model: the same files, reports and refusals as with tiny."""
 
 import json
+import re
+import shutil
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+import torch
 
 from unfade.media.images import probe_image, read_image
 from unfade.media.notes import read_notes
@@ -59,6 +62,7 @@ def test_a_photo_with_everything(vbridge: Any, make_photo: Any, tmp_path: Path) 
     notes = read_notes(tmp_path / "a_unfaded.png")
     assert (notes["model"], notes["steps"], notes["samples"]) == ("small", "1", "2")
     assert notes["method"].startswith("V-Bridge") and len(notes["weights"]) == 64
+    assert (notes["licence"], notes["guidance_begin"]) == ("unknown", "0")
 
 
 def test_a_folder_goes_on_after_a_broken_photo(vbridge: Any, make_photo: Any, tmp_path: Path) -> None:
@@ -69,6 +73,32 @@ def test_a_folder_goes_on_after_a_broken_photo(vbridge: Any, make_photo: Any, tm
     assert ended.code == 5
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "c.jpg"]
     assert "1 failed" in ended.err and "b.png is empty" in ended.err
+
+
+def test_a_photo_comes_out_the_same_alone_and_in_a_folder(
+    vbridge: Any, make_photo: Any, tmp_path: Path
+) -> None:
+    folder = tmp_path / "in"
+    for name in ("a.png", "b.png"):
+        make_photo(folder / name, 32, 40)
+    alone = Path(shutil.copy(folder / "b.png", tmp_path / "elsewhere.png"))
+    assert vbridge(folder, "-o", tmp_path / "out", "--seed", 3).code == 0
+    assert vbridge(alone, "-o", tmp_path / "alone.png", "--seed", 3).code == 0
+    assert vbridge(alone, "-o", tmp_path / "other.png", "--seed", 4).code == 0
+    first, other = (read_image(tmp_path / name).frames for name in ("alone.png", "other.png"))
+    assert torch.equal(read_image(tmp_path / "out" / "b.png").frames, first)
+    assert not torch.equal(first, other)
+
+
+def test_a_png_may_hold_jpeg_data(vbridge: Any, make_photo: Any, tmp_path: Path) -> None:
+    """As some of FoundIR's do."""
+    plain = make_photo(tmp_path / "photo.jpg", 32, 40)
+    shutil.copy(plain, tmp_path / "named.png")
+    assert vbridge(plain, "-o", tmp_path / "one.png").code == 0
+    ended = vbridge(tmp_path / "named.png", "-o", tmp_path / "two.png")
+    assert ended.code == 0, ended.err
+    assert torch.equal(*(read_image(tmp_path / name).frames for name in ("one.png", "two.png")))
+    assert (tmp_path / "two.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_clip_keeps_its_frames_and_gets_its_notes(vbridge: Any, tmp_path: Path) -> None:
@@ -94,7 +124,11 @@ def test_a_dry_run_says_what_it_would_take(vbridge: Any, make_photo: Any, tmp_pa
     ended = vbridge(source, "--dry-run", "--steps", 7, "--guidance", 5)
     assert ended.code == 0, ended.err
     assert "70 x 40, 1 tile(s), 14 evaluations" in ended.out
+    assert re.search(r"  about \d+\.\d s  70 x 40", ended.out)
+    assert re.search(r" PFLOP, at most 0\.\d+ GB \(resident\)$", ended.out.strip())
     assert not (tmp_path / "a_unfaded.png").exists()
+    late = vbridge(source, "--dry-run", "--steps", 7, "--guidance", 5, "--guidance-begin", 0.2)
+    assert "1 tile(s), 12 evaluations" in late.out
     refused = vbridge(source, "--dry-run", "--confidence")
     assert refused.code == 2 and "add --samples 4" in refused.err
     assert vbridge(source, "--dry-run", "--confidence", "--samples", 2).code == 0
@@ -110,6 +144,7 @@ def test_a_dry_run_says_what_it_would_take(vbridge: Any, make_photo: Any, tmp_pa
         (("--guidance", "nan"), 2, "guidance must be at least 1 (none) and finite"),
         (("--guidance", "inf"), 2, "guidance must be at least 1 (none) and finite"),
         (("--guidance-end", "2"), 2, "share of the steps"),
+        (("--guidance-begin", "0.9", "--guidance-end", "0.5"), 2, "0 to where it ends (0.5), not 0.9"),
         (("--adapter", "nowhere.safetensors"), 6, "no adapter at nowhere.safetensors"),
     ],
 )

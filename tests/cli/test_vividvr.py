@@ -1,13 +1,17 @@
 """`unfade models convert` and `unfade restore --control`: from the released layout to a restored clip."""
 
+import itertools
 import json
+import shutil
 from pathlib import Path
 
 import av
 import pytest
 import torch
+from tests.backbones.test_video_captioner import in_the_hubs_cache
 from tests.conditioning.test_control_file import released
 
+from unfade.backbones import video_captioner
 from unfade.backbones.cogvideox import build_cogvideox
 from unfade.backbones.cogvideox_config import SMALL_T2V, CogVideoXConfig
 from unfade.backbones.cogvideox_folder import save_cogvideox
@@ -127,6 +131,7 @@ def test_bad_footage_is_told_in_a_sentence(unfade, words, clip, tmp_path) -> Non
         video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
         made.start_encoding()
         made.mux(video.encode(None))
+    named = Path(shutil.copy(sound, tmp_path / "sound.m4a"))
     strange.write_bytes(clip.read_bytes().replace(b"avc1", b"zzzz"))
     torn = tmp_path / "torn.mkv"
     noise = torch.rand(12, 3, 48, 64, generator=torch.Generator().manual_seed(2))
@@ -135,6 +140,7 @@ def test_bad_footage_is_told_in_a_sentence(unfade, words, clip, tmp_path) -> Non
     torn.write_bytes(whole[: len(whole) * 6 // 10])
     for path, said in (
         (sound, "holds sound only, no pictures"),
+        (named, "holds sound only, no pictures"),
         (empty, "holds no video"),
         (strange, "not one frame can be decoded"),
     ):
@@ -151,6 +157,73 @@ def test_bad_footage_is_told_in_a_sentence(unfade, words, clip, tmp_path) -> Non
     )
     both = unfade("restore", torn, clip, "-o", tmp_path / "out", *words)
     assert both.code == 5 and "\n1 done, 1 failed\n" in both.err
+
+
+def test_the_captioner_is_the_best_that_is_here(unfade, words, models, clip, tmp_path, monkeypatch) -> None:
+    """Chosen and told by a dry run, named in the report and the notes of a run."""
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(video_captioner, "find_spec", lambda name: name)
+    command = ("restore", clip, *words[:-2])
+    ended = unfade(*command, "--format", "json")
+    assert ended.code == 0, ended.err
+    assert json.loads(ended.out)["settings"]["captioner"] == "rules"
+    assert read_notes(tmp_path / "a_unfaded.mp4")["captioner"] == "rules"
+    (tmp_path / "qwen").mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / "qwen" / name).write_text("{}")
+    in_the_hubs_cache(tmp_path / "hub", "Qwen/Qwen3-VL-4B-Instruct", tmp_path / "qwen")
+    planned = unfade(*command, "--dry-run", "--overwrite")
+    assert planned.code == 0 and ", captions by qwen3-vl-4b, " in planned.out
+    own = unfade("restore", clip, *words, "--dry-run", "--overwrite")
+    assert own.code == 0 and "captions" not in own.out
+    ours = unfade(*command, "--dry-run", "--overwrite", "--captioner", "rules", "--format", "json")
+    assert json.loads(ours.out)["settings"]["captioner"] == "rules"
+    (tmp_path / "qwen/config.json").write_text(
+        '{"auto_map": {}, "architectures": ["CogVLMVideoForCausalLM"]}'
+    )
+    named = (*command, "--dry-run", "--overwrite", "--captioner", tmp_path / "qwen")
+    refused = unfade(*named)
+    assert refused.code == 6 and "allow it with --trust-remote-code" in refused.err
+    assert unfade(*named, "--trust-remote-code").code == 0
+    in_the_hubs_cache(tmp_path / "hub", "THUDM/cogvlm2-llama3-caption", tmp_path / "qwen")
+    for allowed, said in (((), "qwen3-vl-4b"), (("--trust-remote-code",), "cogvlm2-caption")):
+        planned = unfade(*command, "--dry-run", "--overwrite", *allowed)
+        assert planned.code == 0 and f", captions by {said}, " in planned.out
+    other = unfade("restore", clip, "-n", "tiny", "--trust-remote-code", "-o", tmp_path / "t.mp4")
+    assert other.code == 2 and "--trust-remote-code is for footage under Vivid-VR's control" in other.err
+
+
+def test_a_part_comes_out_as_large_as_in_the_whole(unfade, words, clip, tmp_path) -> None:
+    """Not at a short side of its own; and of the whole, 32 x 24 of 64 x 48 are a quarter."""
+    command = ("restore", clip, *words, "--short-side", "96", "--format", "json")
+    whole = json.loads(unfade(*command, "--dry-run").out)["settings"]
+    assert (whole["width"], whole["height"]) == (128, 96)
+    for more in (("--dry-run",), ()):
+        part = unfade(*command, "--preview", "0.3s/32x24+16+8", *more)
+        assert part.code == 0, part.err
+        assert json.loads(part.out)["footage"]["frames"] == 3
+    info = probe_video(tmp_path / "a_unfaded_preview.mp4")
+    assert (info.width, info.height, info.num_frames) == (64, 48, 3)
+
+
+def test_what_swings_and_over_how_many_frames(unfade, words, clip, tmp_path) -> None:
+    """The options reach the settings, and each changes the result."""
+    results = []
+    for number, more in enumerate(((), ("--dynamic-guidance",), ("--colour-window", "1"))):
+        target = tmp_path / f"{number}.mp4"
+        ended = unfade("restore", clip, *words, "--guidance", "4", *more, "-o", target, "--format", "json")
+        assert ended.code == 0, ended.err
+        told = json.loads(ended.out)["settings"]
+        assert (told.get("dynamic"), told.get("colour_window")) == ((None, None), (True, None), (None, 1))[
+            number
+        ]
+        results.append(torch.stack([frame.image for frame in read_video(target)]))
+    for one, other in itertools.combinations(results, 2):
+        assert not torch.equal(one, other)
+    even = unfade("restore", clip, *words, "--colour-window", "2")
+    assert even.code == 2 and "colour_window must be an odd number of frames" in even.err
+    other = unfade("restore", clip, "-n", "tiny", "--dynamic-guidance")
+    assert other.code == 2 and "tiny has no use for dynamic-guidance" in other.err
 
 
 def test_captioners_compute_where_they_are_told(unfade, clip) -> None:

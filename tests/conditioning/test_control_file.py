@@ -1,6 +1,9 @@
 """Control on disk: there and back, from the released layout, and what is refused."""
 
+import json
 import pickle
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ from torch import nn
 from unfade.backbones.cogvideox import build_cogvideox
 from unfade.backbones.cogvideox_config import SMALL_T2V, T2V_1_5_5B, CogVideoXConfig
 from unfade.backbones.unpickled import convert_pickle
+from unfade.conditioning import control_file
 from unfade.conditioning.control import Control, ControlSettings
 from unfade.conditioning.control_file import (
     CONTROLNET,
@@ -90,29 +94,68 @@ def test_the_released_layout_is_converted(wrapped: bool, tmp_path: Path) -> None
         convert_control(folder, tmp_path / "ours")
 
 
-def test_a_synthetic_checkpoint_of_full_shapes_has_every_key(tmp_path: Path) -> None:
-    """Its names and shapes, of tensors that take no memory."""
+@pytest.fixture
+def checkpoint(monkeypatch: pytest.MonkeyPatch) -> Callable[[], dict[str, dict[str, torch.Tensor]]]:
+    """Lays a checkpoint out that has the names and shapes of the released code's own modules, of tensors that take no
+    memory; gives its files, which are read as they stand then."""
+    listed = json.loads(Path(__file__).with_name("released_control.json").read_text())["files"]
+    files: dict[str, dict[str, torch.Tensor]] = {}
+
+    def laid() -> dict[str, dict[str, torch.Tensor]]:
+        for name, shapes in listed.items():
+            tensors = {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
+            files[f"{name}.safetensors"] = tensors
+        return files
+
+    def read(path: Path) -> dict[str, torch.Tensor]:
+        return dict(files[CONTROLNET if path.parent.name == "controlnet" else path.name])
+
+    monkeypatch.setattr(control_file, "read_tensors", read)
+    monkeypatch.setattr(control_file, "_converted", lambda source, target: None)
+    return laid
+
+
+def test_the_released_code_s_names_and_shapes_load_by_strict_match(
+    checkpoint: Callable[[], dict[str, dict[str, torch.Tensor]]], tmp_path: Path
+) -> None:
+    """All four files at full size, and a sentence for each where a tensor is missing, too many or of another size."""
     transformer = build_cogvideox(T2V_1_5_5B, "meta").denoiser.model
-    with torch.device("meta"):
-        control = Control(transformer.config)
-    files = parts_of(control)
-    joins = files["connectors.safetensors"].state_dict()
-    assert joins["41.c_mlp.2.bias"].shape == (3072,) and joins["0.norm_q.weight"].shape == (64,)
-    assert len(joins) == 42 * 20
-    net = files[CONTROLNET].state_dict()
-    assert net["transformer_blocks.5.attn1.to_q.weight"].shape == (3072, 3072)
-    assert net["control_patch_embed.text_proj.weight"].shape == (3072, 4096)
-    assert net["patch_embed.proj.weight"].shape == (3072, 128)
-    project = files["control_feat_proj.safetensors"].state_dict()
-    assert project["0.spatial_res_block.conv_shortcut.weight"].shape == (320, 16, 1, 1)
-    assert project["2.temporal_res_block.conv2.weight"].shape == (16, 16, 3, 1, 1)
-    assert project["1.time_mixer.mix_factor"].shape == (1,)
-    assert set(files["control_patch_embed.safetensors"].state_dict()) == {
-        "proj.weight",
-        "proj.bias",
-        "text_proj.weight",
-        "text_proj.bias",
+    files = checkpoint()
+    assert {name: len(tensors) for name, tensors in files.items()} == {
+        CONTROLNET: 223,
+        "connectors.safetensors": 840,
+        "control_feat_proj.safetensors": 67,
+        "control_patch_embed.safetensors": 4,
     }
+    counts = [sum(one.numel() for one in tensors.values()) for tensors in files.values()]
+    assert counts[1] == 42 * 12_597_504 and round(sum(counts) / 1e9, 3) == 1.373
+    assert convert_control(tmp_path, tmp_path / "control") == ControlSettings()
+    loaded = load_control(tmp_path / "control", transformer)
+    assert sum(one.numel() for one in loaded.parameters()) == sum(counts)
+    for name in files:
+        tensors, where = checkpoint()[name], re.escape(name)
+        key = sorted(tensors)[-1]
+        kept = tensors.pop(key)
+        with pytest.raises(
+            ModelError, match=rf"{where} lacks {re.escape(key)}; it belongs to another control$"
+        ):
+            load_control(tmp_path / "control", transformer)
+        files[name] |= {key: kept, "zz.weight": kept}
+        with pytest.raises(
+            ModelError, match=rf"{where} has no use for zz\.weight; it belongs to another control$"
+        ):
+            load_control(tmp_path / "control", transformer)
+        del files[name]["zz.weight"]
+        files[name][key] = torch.empty(7, device="meta")
+        with pytest.raises(
+            ModelError, match=rf"{where} has {re.escape(key)} of \(7,\), not .* another base$"
+        ):
+            load_control(tmp_path / "control", transformer)
+        checkpoint()
+    del files["connectors.safetensors"]["0.c_mlp.0.weight"]
+    with pytest.raises(ModelError, match="is not Vivid-VR's checkpoint: its tensors have other names"):
+        convert_control(tmp_path, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.usefixtures("forked_pickles")

@@ -12,6 +12,8 @@ from unfade.degrade.composition import PROGRESSIONS, draw_composition
 from unfade.degrade.framing import check_fits, framed, is_turned, turned
 from unfade.degrade.light import LowLight
 from unfade.degrade.progression import STRENGTHS, Progression, described, dice_of
+from unfade.degrade.resample import resize
+from unfade.degrade.view import View
 
 DRAWS = 1000
 
@@ -37,6 +39,17 @@ def test_kernels_are_centred_and_normalised_over_a_thousand_draws(strength) -> N
     torch.testing.assert_close(
         gaussian_kernels(drawn.spread).sum((1, 2)), torch.ones(DRAWS), atol=1e-5, rtol=0
     )
+
+
+@pytest.mark.parametrize(("length", "spread"), [(200.0, 0.0), (1.0, 40.0), (200.0, 40.0)])
+def test_a_photo_and_a_smaller_copy_are_blurred_alike(length: float, spread: float, photo: Tensor) -> None:
+    drawn = DirectionalBlur(*(torch.tensor([value]) for value in (length, 0.7, spread)))
+    small = resize(photo, 50, 75).clamp(0, 1)
+    for severity in (0.5, 1.0):
+        expected, made = resize(drawn(photo, severity), 50, 75), drawn(small, severity)
+        assert float((made - expected).abs().mean()) < 0.15 * float((expected - small).abs().mean())
+        # A thumbnail of a photo is the photo's smaller copy.
+        torch.testing.assert_close(drawn(small, severity, View.whole(photo)), made, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("strength", STRENGTHS)

@@ -9,7 +9,14 @@ from torch import Tensor
 from unfade.core import Condition
 from unfade.diffusion import tiled
 from unfade.diffusion.flow import FlowSchedule
-from unfade.diffusion.guidance import Contrast, guidance_floor, guided, guided_steps
+from unfade.diffusion.guidance import (
+    Contrast,
+    guidance_ceiling,
+    guidance_floor,
+    guided,
+    guided_steps,
+    steps_between,
+)
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,24 @@ def test_the_release_leaves_the_last_seven_of_fifty_alone() -> None:
     assert guidance_floor(times, 1.0) == -float("inf")
 
 
+@pytest.mark.parametrize(
+    ("begin", "end", "first", "count"), [(0, 1, 0, 10), (0.2, 1, 2, 8), (0.25, 0.8, 3, 5), (0.5, 0.5, 5, 0)]
+)
+def test_guidance_in_an_interval(begin: float, end: float, first: int, count: int) -> None:
+    times = FlowSchedule(10, 5.0).times()
+    denoiser = Counting()
+    wrapped = guided(denoiser, 6, above=guidance_floor(times, end), below=guidance_ceiling(times, begin))
+    contrast = Contrast(Target(torch.zeros(1)), Target(torch.ones(1)))
+    evaluations: list[int] = []
+    for time in times:
+        before = len(denoiser.asked)
+        wrapped(torch.zeros(1), time, contrast)
+        evaluations.append(len(denoiser.asked) - before)
+    assert evaluations == [1] * first + [2] * count + [1] * (10 - first - count)
+    assert steps_between(10, begin, end) == count
+    assert guidance_ceiling(times, 0) == float("inf")
+
+
 def test_guidance_goes_through_tiles() -> None:
     x, p, n = torch.rand(3, 1, 2, 24, 40).unbind()
     contrast = Contrast(Target(p), Target(n))
@@ -85,5 +110,8 @@ def test_what_makes_no_sense_is_refused() -> None:
         guided(Counting(), 0.5)
     with pytest.raises(ValueError, match="share"):
         guided_steps(50, 1.2)
+    for begin, end in ((0.5, 0.4), (-0.1, 1)):
+        with pytest.raises(ValueError, match="guidance begins at a share of the steps, 0 to where it ends"):
+            steps_between(50, begin, end)
     with pytest.raises(TypeError, match="Contrast"):
         guided(Counting(), 2)(torch.zeros(1), 1, Target(torch.zeros(1)))

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from unfade.core import Condition
+from unfade.core import Condition, Denoiser
 from unfade.diffusion.tiled import flush_tiles, tiled_by
-from unfade.diffusion.windows import Timeline, windowed
+from unfade.diffusion.windows import Timeline, Window, by_window
 
 
 def masks(size: int, tile: int, stride: int) -> list[tuple[int, int, int]]:
@@ -82,12 +82,11 @@ def test_windows_are_the_published_clips(frames: int) -> None:
     timeline = Timeline.of(frames, 121, 4, 8, 1)
     clips, owner = published(frames)
     assert [(window.start, window.stop) for window in timeline.windows] == clips
-    heads = 2 * len(clips)
     ours = {
-        window.slots[number] - heads + 1: index
+        window.slots[number] - 1: index
         for index, window in enumerate(timeline.windows)
         for number in window.owned
-        if window.slots[number] >= heads
+        if window.slots[number] >= 2
     }
     assert ours == owner
 
@@ -97,7 +96,9 @@ def test_every_place_and_frame_is_answered_for_once(frames: int, rule: tuple[int
     longest, stride = rule
     timeline = Timeline.of(frames, longest, stride, 2 * stride, 1)
     owned = [window.slots[number] for window in timeline.windows for number in window.owned]
-    assert sorted(owned) == list(range(timeline.slots))
+    # Two of each window are its own, those of later ones below zero.
+    later = 2 * (len(timeline.windows) - 1)
+    assert sorted(owned) == list(range(-later, timeline.slots - later))
     kept = [frame for window in timeline.windows for frame in range(window.keep_start, window.keep_stop)]
     assert kept == list(range(frames))
     for window in timeline.windows:
@@ -124,12 +125,27 @@ def test_illegal_windows() -> None:
         Timeline.of(0, 9, 4, 8, 1)
 
 
+@given(st.integers(1, 300))
+def test_a_place_has_its_number_however_long_windows_are(frames: int) -> None:
+    whole = Timeline.of(frames, 801, 4, 8, 1).windows[0]
+    for window in Timeline.of(frames, 17, 4, 8, 1).windows:
+        first = window.start // 4
+        assert window.slots[2:] == whole.slots[2 + first : len(window.slots) + first]
+
+
 class Nothing:
     def crop(self, top: int, left: int, height: int, width: int) -> "Nothing":
         return self
 
-    def window(self, index: int, slots: tuple[int, ...]) -> "Nothing":
-        return self
+
+def merged(denoiser: Denoiser, windows: tuple[Window, ...], x: Tensor, t: float) -> Tensor:
+    """The whole canvas, of which places below zero lie at its end."""
+    answer = torch.full_like(x, torch.nan)
+    for index, part in by_window(
+        denoiser, windows, lambda slots: x[:, :, list(slots)], t, lambda index: Nothing()
+    ):
+        answer[:, :, [windows[index].slots[number] for number in windows[index].owned]] = part
+    return answer
 
 
 def pointwise(x: Tensor, t: float, condition: Condition) -> Tensor:
@@ -145,9 +161,8 @@ def test_a_pointwise_denoiser_is_the_same_whole_tiled_and_windowed() -> None:
 
     whole = pointwise(x, 0.7, Nothing())
     assert torch.equal(tiled_by(pointwise, along)(x, 0.7, Nothing()), whole)
-    assert torch.equal(windowed(pointwise, timeline.windows)(x, 0.7, Nothing()), whole)
-    both = windowed(tiled_by(pointwise, along), timeline.windows)
-    assert torch.equal(both(x, 0.7, Nothing()), whole)
+    assert torch.equal(merged(pointwise, timeline.windows, x, 0.7), whole)
+    assert torch.equal(merged(tiled_by(pointwise, along), timeline.windows, x, 0.7), whole)
 
 
 def test_windows_do_what_they_are_for() -> None:
@@ -158,7 +173,7 @@ def test_windows_do_what_they_are_for() -> None:
         return x.cumsum(2)
 
     x = torch.randn(1, 1, timeline.slots, 2, 2)
-    answer = windowed(looking, timeline.windows)(x, 0.0, Nothing())
+    answer = merged(looking, timeline.windows, x, 0.0)
     for window, other in itertools.pairwise(timeline.windows):
         assert window.slots[-1] in other.slots
         for one in (window, other):

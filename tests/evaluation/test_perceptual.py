@@ -154,7 +154,7 @@ def test_networks_with_damaged_weights_are_absent(
 ) -> None:
     missing = [module for module in LEARNED[name].modules if importlib.util.find_spec(module) is None]
     if missing:
-        pytest.skip(f"{' and '.join(missing)} not installed (the extra unfade[perceptual])")
+        pytest.skip(f"{' and '.join(missing)} not installed (the extra perceptual)")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     for file in LEARNED[name].files:
         path = tmp_path / "hub" / file

@@ -240,3 +240,35 @@ def test_text_that_is_not_utf8_is_no_obstacle(tmp_path: Path) -> None:
     chunk = struct.pack(">I", len(text)) + chunk + struct.pack(">I", zlib.crc32(chunk))
     path.write_bytes(data[:33] + chunk + data[33:])
     assert _shown(path)[0, 0].tolist() == [1, 2, 3] and read_image(path).metadata.notes == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "coder"),
+    [
+        ("a.mp3", "libmp3lame"), ("a.aac", "aac"), ("a.m4a", "aac"), ("a.wav", "pcm_s16le"), ("a.flac", "flac"),
+        ("a.ogg", "libopus"), ("a.opus", "libopus"), ("a.aiff", "pcm_s16be"), ("a.jpg", "libmp3lame"), ("b.m4a", "aac"),
+    ],
+)  # fmt: skip
+def test_sound_is_told_as_sound(
+    tmp_path: Path, make_video: Callable[..., Path], name: str, coder: str
+) -> None:
+    """Whatever it is called, and a video without pictures too."""
+    kinds = {"a.jpg": "made.mp3", "b.m4a": "made.mp4"}
+    made = make_video(tmp_path / kinds.get(name, name), sound=coder, pictures=False).rename(tmp_path / name)
+    for function in (probe_image, read_image):
+        with pytest.raises(InputError, match="holds sound only, no pictures"):
+            function(made)
+    # Without the notes in front that most MP3s have, and Vorbis as others write it.
+    for head in (b"\xff\xfb\x90\x64", b"OggS\0\x02" + bytes(20) + b"\x01\x1e\x01vorbis"):
+        made.write_bytes(head.ljust(100, b"\0"))
+        with pytest.raises(InputError, match="holds sound only, no pictures"):
+            probe_image(made)
+
+
+def test_footage_named_as_a_photo_is_not_sound(tmp_path: Path, make_video: Callable[..., Path]) -> None:
+    footage = make_video(tmp_path / "a.mp4", sound="aac").rename(tmp_path / "a.jpg")
+    part = tmp_path / "b.jpg"
+    part.write_bytes(footage.read_bytes()[:40])
+    for path in (footage, part):
+        with pytest.raises(InputError, match="is not an image of a known format"):
+            probe_image(path)

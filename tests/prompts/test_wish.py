@@ -45,6 +45,27 @@ def test_without_a_known_goal_a_prompt_is_blind_and_says_so(prompt: str) -> None
 
 
 @pytest.mark.parametrize(
+    ("prompt", "wish"),
+    [
+        ("Brighten it to 40 %", Wish("Brighten it", brightness=0.4)),
+        ("brighten it to 40% and denoise it", Wish("brighten it and denoise it", brightness=0.4)),
+        (
+            "light up the dark photo to a mean brightness of 37.5 percent",
+            Wish("light up the dark photo", brightness=0.375),
+        ),
+        ("at 55 percent brightness", Wish(brightness=0.55)),
+        ("slightly denoise it, to 30 %", Wish("denoise it,", 0.5, brightness=0.3)),
+        ("brighten it to 40 % to 60 %", Wish("brighten it", brightness=0.4)),
+        ("brighten it to 250 %", Wish("brighten it")),
+        ("remove 40 % of the noise", Wish("remove 40 % of the noise")),
+        ("hello at 20 %", Wish(brightness=0.2)),
+    ],
+)
+def test_a_brightness_that_is_named_is_taken_out(prompt: str, wish: Wish) -> None:
+    assert read_wish(prompt) == wish
+
+
+@pytest.mark.parametrize(
     ("prompt", "text", "strength"),
     [
         ("Slightly brighten it", "brighten it", 0.5),

@@ -37,12 +37,12 @@ def test_everything_is_written(folder: Path) -> None:
 
     text = (folder / "report" / "figures.json").read_text()
     figures = json.loads(text, parse_constant=refuse)
-    assert set(figures["films"]) == {"adapter", "untuned", "wrong", "empty"}
+    assert set(figures["films"]) == {"adapter", "sampled", "untuned", "wrong", "empty"}
     for films in figures["films"].values():
         assert set(films) == set(TASKS)
         assert all(len(films[task][metric]["mean"]) == 9 for task in TASKS for metric in ("psnr", "ssim"))
     assert set(figures["steps"]) == {"1", "2"}
-    assert set(figures["spent"]) == {"vae", "base", "adapter"}
+    assert set(figures["spent"]) == {"vae", "base", "adapter", "report"}
     assert all(row["core_seconds"] > 0 for row in figures["spent"].values())
     assert {task: set(others) for task, others in figures["text"].items()} == {
         task: set(TASKS) - {task} for task in TASKS
@@ -176,6 +176,7 @@ def test_sentences_say_what_the_figures_say() -> None:
                 "blur": {"psnr": rising, "ssim": flat},
                 "lowlight": {"psnr": film(0.95, 1e-6, 10, 12, 11, 13), "ssim": rising},
             },
+            "sampled": {"resolution": {"psnr": flat, "ssim": rising}, "blur": both, "lowlight": both},
             "untuned": {
                 "resolution": {"psnr": flat, "ssim": flat},
                 "blur": {"psnr": nothing, "ssim": nothing},
@@ -183,6 +184,7 @@ def test_sentences_say_what_the_figures_say() -> None:
                 "lowlight": {"psnr": film(0.85, 1e-9, 10, 16), "ssim": flat},
             },
         },
+        "sampled": 10,
         "over_untuned": dict.fromkeys(TASKS, gap),
         "text": {
             "resolution": {"blur": gap, "lowlight": gap},
@@ -195,14 +197,16 @@ def test_sentences_say_what_the_figures_say() -> None:
     assert told[0].startswith("resolution: films rise (PSNR: rho 1.00, +3.00, p 1e-06")
     assert told[1].startswith("blur: films do NOT rise")
     assert told[2].startswith("lowlight: films rise")
-    assert "adapter stays flat" in told[3]
-    assert "adapter stays flat" in told[4]
-    assert "adapter does NOT stay flat" in told[5]
-    assert "+1.00 dB (+0.50 to +1.50, p 0.0001) from the base's" in told[3]
-    assert "its own prompt is better than that of blur by 1.00 dB" in told[6]
-    assert "its own prompt is NOT better than that of resolution" in told[8]
-    assert "the last frame is NOT better than the input" in told[13]
-    assert told[15] == "Shape: can't be told, since not all films rise."
-    assert told[16] == "lowlight: brightening is NOT strictly monotone."
+    assert told[3].startswith("resolution: drawn in 10 steps, films do NOT rise (PSNR: rho 0.30")
+    assert told[4].startswith("blur: drawn in 10 steps, films rise")
+    assert "adapter stays flat" in told[6]
+    assert "adapter stays flat" in told[7]
+    assert "adapter does NOT stay flat" in told[8]
+    assert "+1.00 dB (+0.50 to +1.50, p 0.0001) from the base's" in told[6]
+    assert "its own prompt is better than that of blur by 1.00 dB" in told[9]
+    assert "its own prompt is NOT better than that of resolution" in told[11]
+    assert "the last frame is NOT better than the input" in told[16]
+    assert told[18] == "Shape: can't be told, since not all films rise."
+    assert told[19] == "lowlight: brightening is NOT strictly monotone."
     figures["films"]["adapter"]["blur"] = both
-    assert verdicts(figures)[15].startswith("Shape: of the whole rise frame 5 has 67 % (resolution)")
+    assert verdicts(figures)[18].startswith("Shape: of the whole rise frame 5 has 67 % (resolution)")

@@ -12,9 +12,11 @@ import pytest
 import torch
 
 from unfade.backbones.wan import build_wan
-from unfade.backbones.wan_config import SMALL
+from unfade.backbones.wan_config import SMALL, WanConfig
+from unfade.backbones.wan_folder import open_wan, save_wan
 from unfade.conditioning.lora import LoraSettings, attach_lora, save_adapter
-from unfade.core import Clip, InputError, Plan, UsageError, generator
+from unfade.conditioning.lora_file import read_adapter, read_notes, weights_hash
+from unfade.core import Clip, InputError, ModelError, Plan, UsageError, generator
 from unfade.degrade import named
 from unfade.media.images import read_image, write_image
 from unfade.recipes import run_vbridge_ablations
@@ -55,7 +57,7 @@ def test_drift_correction_from_pairs_to_gains(
     pairs: Path, wan_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    with pytest.raises(UsageError, match="holds no finished adapter"):
+    with pytest.raises(UsageError, match=r"holds no finished training with its pairs\.json"):
         run_vbridge_drift([pairs], str(wan_folder), tmp_path / "base", tmp_path / "drift")
     run_vbridge(
         [pairs], str(wan_folder), tmp_path / "base", recipe="smoke", few_shot="1", held_out=0, **SHORT
@@ -74,6 +76,8 @@ def test_drift_correction_from_pairs_to_gains(
             **SHORT,
         )
 
+    with pytest.raises(UsageError, match="at least 1 pair of each category to judge on, not 0"):
+        corrected(held_out=0)
     told = corrected()
     assert Adapters(drift=tmp_path / "drift" / "training" / "adapter.safetensors").drift_frames(9) == 5
     assert not names_in(tmp_path / "base" / "pairs.json") & names_in(tmp_path / "drift" / "choice.json")
@@ -98,6 +102,88 @@ def test_drift_correction_from_pairs_to_gains(
     random_adapter(tmp_path / "base" / "adapter.safetensors", 3)
     with pytest.raises(UsageError, match="was begun with base "):
         corrected()
+
+
+def test_drift_correction_of_a_base_trained_whole(
+    pairs: Path, wan_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    base = tmp_path / "base"
+    told: dict[str, Any] = {"recipe": "smoke", "adapter": False, "few_shot": "1", "held_out": 0, **SHORT}
+    whole = run_vbridge([pairs], str(wan_folder), base, **told)
+    assert not (base / "adapter.safetensors").exists()
+
+    def corrected(model: Path = wan_folder, start: str | None = None) -> dict[str, Any]:
+        asked: dict[str, Any] = {"each": 1, "held_out": 1, "plan": PLAN, "sampling": SAMPLING, **SHORT}
+        return run_vbridge_drift([pairs], str(model), base, tmp_path / "drift", start=start, **asked)
+
+    with pytest.raises(UsageError, match="begins from its weights anyway; leave --start out"):
+        corrected(start="base")
+    save_wan(
+        build_wan(WanConfig({**SMALL.transformer, "ffn_dim": 32}, SMALL.vae, SMALL.scheduler)),
+        tmp_path / "other",
+    )
+    with pytest.raises(UsageError, match=r"model-\d+ was not trained on .*other; give the model it was"):
+        corrected(tmp_path / "other")
+    assert set(corrected()["gain"]) == {"Haze", "Noise", "all"}
+    # The second pass is an adapter on what the first pass restores with, and not on what that was trained on.
+    written = tmp_path / "drift" / "training" / "adapter.safetensors"
+    assert read_notes(written)["base.weights"] == open_wan(whole).sha256() != open_wan(wan_folder).sha256()
+    assert not names_in(base / "pairs.json") & names_in(tmp_path / "drift" / "choice.json")
+
+
+def test_drift_correction_can_begin_as_another_adapter(
+    pairs: Path, wan_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    first = run_vbridge(
+        [pairs], str(wan_folder), tmp_path / "base", recipe="smoke", few_shot="1", held_out=0, **SHORT
+    )
+
+    def correction(folder: str, start: str | Path | None) -> Path:
+        asked: dict[str, Any] = {
+            "each": 1,
+            "held_out": 1,
+            "plan": PLAN,
+            "sampling": SAMPLING,
+            "lr": 1e-6,
+            **SHORT,
+        }
+        run_vbridge_drift(
+            [pairs], str(wan_folder), tmp_path / "base", tmp_path / folder, start=start, **asked
+        )
+        return tmp_path / folder / "training" / "adapter.safetensors"
+
+    new, own, other = (correction(*told) for told in (("new", None), ("own", "base"), ("other", first)))
+    assert [read_notes(path)["rank"] for path in (new, own, other)] == ["32", "4", "4"]
+    assert weights_hash(own) == weights_hash(other)
+    _, begun = read_adapter(first)
+    for name, value in read_adapter(own)[1].items():
+        torch.testing.assert_close(value, begun[name], atol=1e-5, rtol=0)
+    with pytest.raises(UsageError, match=r"was begun with start [0-9a-f]{64}, not nothing"):
+        correction("own", None)
+    with pytest.raises(ModelError, match="can't be opened"):
+        correction("own", tmp_path / "none.safetensors")
+    with pytest.raises(
+        UsageError, match=r"--start is for a drift correction, which the table 'frames' doesn't"
+    ):
+        run_ablations("frames", [pairs], str(wan_folder), tmp_path / "frames", start="base")
+
+
+def test_several_processes_are_refused(
+    pairs: Path, wan_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would write the same files at once."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(
+        UsageError, match="a drift correction is made in one process; run it without accelerate"
+    ):
+        run_vbridge_drift([pairs], str(wan_folder), tmp_path / "base", tmp_path / "drift")
+    with pytest.raises(
+        UsageError, match="a table of ablations is made in one process; run it without accelerate"
+    ):
+        run_ablations("frames", [pairs], str(wan_folder), tmp_path / "frames")
+    assert not list(tmp_path.iterdir())
 
 
 def random_adapter(path: Path, seed: int, commit: str = "") -> Path:
@@ -213,7 +299,7 @@ def test_the_command_makes_a_table_with_and_without_correction(
     def command(held_out: int = 1) -> tuple[int, str, str]:
         words = ["drift", "--pairs", pairs, "--layout", "foundir", "--model", wan_folder, "--runs", runs]
         words += ["--each", 1, "--held-out", held_out, "--stages", "1x32", "--batch", 1]
-        words += ["--precision", "fp32", "--steps", 1, "--guidance", 1, "--device", "cpu"]
+        words += ["--precision", "fp32", "--steps", 1, "--guidance", 1, "--device", "cpu", "--start", "base"]
         code = run_vbridge_ablations.main([str(word) for word in words])
         return code, *capsys.readouterr()
 
@@ -236,6 +322,12 @@ def test_the_command_makes_a_table_with_and_without_correction(
     correction = Adapters(drift=runs / "with-DC" / "drift" / "training" / "adapter.safetensors")
     assert correction.drift_frames(9) == 5
     assert Adapters(drift=runs / "wo-DC" / "adapter.safetensors").drift_frames(5) == 9
+    # It begins as its base's adapter, of which one step of a rate of 1e-6 takes nothing away.
+    begun = read_adapter(runs / "wo-DC" / "adapter.safetensors")[1]
+    for name, value in read_adapter(runs / "with-DC" / "drift" / "training" / "adapter.safetensors")[
+        1
+    ].items():
+        torch.testing.assert_close(value, begun[name], atol=1e-4, rtol=0)
     judged = names_in(runs / "judged-on.json")
     for manifest in (runs / "wo-DC" / "pairs.json", runs / "with-DC" / "drift" / "choice.json"):
         assert len(judged) == 2 and not judged & names_in(manifest)

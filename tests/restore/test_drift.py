@@ -16,6 +16,7 @@ from unfade.core import Clip, ModelError, Plan, UsageError, generator
 from unfade.restore.adapters import Adapters
 from unfade.restore.drift import gained_detail, moved_light, worth_keeping
 from unfade.restore.latent import LatentRestorer, VBridgeSettings
+from unfade.restore.passes import noise_seed
 
 FP32 = Plan(dtype="fp32", device="cpu", seed=5)
 QUICK = VBridgeSettings(frames=5, steps=2, guidance=1)
@@ -84,8 +85,9 @@ def test_the_second_pass_is_the_drift_adapter_alone_on_the_first_result(adapters
     wan = built()
     Adapters(None, adapters.drift).attach(wan)
     by_hand = LatentRestorer("small", wan.config, lambda device, dtype: wan, sentences, QUICK)
-    job = by_hand._begin(32, 64, QUICK.asked(None), FP32, 1, None)
-    noise = torch.randn(1, *job.shape, generator=generator(5, "vbridge", "drift-correction", 0))
+    seed = noise_seed(5, clip.frames[0])
+    job = by_hand._begin(32, 64, QUICK.asked(None), FP32, seed)
+    noise = torch.randn(1, *job.shape, generator=generator(seed, "vbridge", "drift-correction", 0))
     frames = torch.cat(list(job.walk.frames(first.frames, noise)))
     torch.testing.assert_close(both.result.frames, frames[-1:], atol=1e-6, rtol=0)
 
@@ -104,9 +106,10 @@ def test_the_second_pass_has_as_many_frames_as_its_adapter_learnt_from(
     Adapters(None, drift).attach(wan)
     other = replace(QUICK, frames=second)
     by_hand = LatentRestorer("small", wan.config, lambda device, dtype: wan, sentences, other)
-    job = by_hand._begin(32, 64, other.asked(None), FP32, 1, None)
+    seed = noise_seed(5, clip.frames[0])
+    job = by_hand._begin(32, 64, other.asked(None), FP32, seed)
     assert job.second is None
-    noise = torch.randn(1, *job.shape, generator=generator(5, "vbridge", "drift-correction", 0))
+    noise = torch.randn(1, *job.shape, generator=generator(seed, "vbridge", "drift-correction", 0))
     frames = torch.cat(list(job.walk.frames(alone.result.frames, noise)))
     assert len(frames) == second - 1
     torch.testing.assert_close(both.result.frames, frames[-1:], atol=1e-6, rtol=0)
@@ -177,8 +180,8 @@ def test_footage_asks_the_gate_once(adapters: Adapters, monkeypatch: pytest.Monk
     # Two passes over the first frame, one over each of the others.
     assert wan.denoiser.calls - before == 2 * 2 + 2 + 2
     first = restorer(adapters=replace(adapters, drift=None))
-    for frame, result in zip(frames, results, strict=True):
-        torch.testing.assert_close(result, first.restore(Clip.of(frame), plan=FP32).result.frames[0])
+    for expected, result in zip(first.restore_stream(iter(frames), plan=FP32), results, strict=True):
+        torch.testing.assert_close(result, expected)
 
 
 def test_the_gate_takes_light_and_sharpness_and_leaves_the_rest() -> None:

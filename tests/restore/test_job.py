@@ -138,7 +138,8 @@ def test_too_little_memory_is_told_as_such(photo):
         def restore(self, clip, prompt=None, plan=None, progress=None):
             return torch.empty(10**14)
 
-    for restorer in (Greedy(), Failing(MemoryError())):
+    blas = RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+    for restorer in (Greedy(), Failing(MemoryError()), Failing(blas)):
         report = run_job(whole_job(photo), restorer, Plan())
         assert report.error_message.startswith(f"{photo} needs more memory than there is")
 

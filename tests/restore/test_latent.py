@@ -19,6 +19,8 @@ from unfade.core.clip import Metadata
 from unfade.diffusion.sizes import padded_fit
 from unfade.prompts.vbridge import NEGATIVE_PROMPT, PROMPT
 from unfade.restore.latent import PAPER, RELEASE, LatentRestorer, VBridgeSettings
+from unfade.restore.passes import noise_seed
+from unfade.restore.walk import Walk
 
 FP32 = Plan(dtype="fp32", device="cpu", seed=5)
 QUICK = VBridgeSettings(frames=5, steps=2)
@@ -75,7 +77,8 @@ def test_the_film_is_the_pipelines(
     clip = photo(50, 90)
     way = restorer(wan, settings).restore(clip, plan=FP32).trajectory
     fit = padded_fit(50, 90, 32)
-    noise = torch.randn(1, *wan.config.latent_shape(frames, 64, 96), generator=generator(5, "vbridge"))
+    dice = generator(noise_seed(5, clip.frames[0]), "vbridge")
+    noise = torch.randn(1, *wan.config.latent_shape(frames, 64, 96), generator=dice)
     theirs = fit.leave(stock(stock_pipeline(wan), fit.enter(clip.frames), noise, settings))
     assert len(way) == frames == theirs.shape[0]
     assert float((theirs[-1] - theirs[0]).abs().mean()) > 1e-3
@@ -121,6 +124,7 @@ def test_above_2k_the_published_rule_resizes_and_the_other_does_not(wan: Wan) ->
         (VBridgeSettings(frames=5, steps=4, guidance=1), 4),
         (VBridgeSettings(frames=5, steps=4, guidance=5), 8),
         (VBridgeSettings(frames=5, steps=4, guidance=5, guidance_end=0.5), 6),
+        (VBridgeSettings(frames=5, steps=4, guidance=5, guidance_begin=0.25, guidance_end=0.5), 5),
     ],
 )
 def test_work_is_counted_and_only_the_first_frame_is_encoded(
@@ -165,6 +169,29 @@ def test_the_last_steps_of_the_release_run_without_the_negative_prompt(wan: Wan)
     assert all(torch.equal(a, b) for a, b in zip(texts, expected, strict=True))
 
 
+def test_guidance_may_begin_late(wan: Wan) -> None:
+    texts: list[Tensor] = []
+
+    def look(module: torch.nn.Module, given: tuple[object, ...], named: dict[str, Tensor]) -> None:
+        texts.append(named["encoder_hidden_states"])
+
+    settings = VBridgeSettings(frames=5, steps=5, guidance_begin=0.4, guidance_end=0.8)
+    hook = wan.denoiser.model.register_forward_pre_hook(look, with_kwargs=True)
+    told = restorer(wan, settings).restore(photo(32, 32), plan=FP32).provenance
+    hook.remove()
+    positive, negative = Sentences()([PROMPT, NEGATIVE_PROMPT], torch.device("cpu"))
+    expected = [positive] * 2 + [positive, negative] * 2 + [positive]
+    assert len(texts) == len(expected) == settings.evaluations
+    assert all(torch.equal(a, b) for a, b in zip(texts, expected, strict=True))
+    assert (told["guidance_begin"], told["guidance_end"]) == ("0.4", "0.8")
+
+
+def test_the_licence_is_the_catalogs(wan: Wan) -> None:
+    for name, licence in (("wan2.2-ti2v-5b", "Apache-2.0"), ("my-model", "unknown"), ("tiny", "unknown")):
+        named = LatentRestorer(name, wan.config, lambda device, dtype: wan, Sentences(), QUICK)
+        assert named.provenance(32, 32, None, FP32)["licence"] == licence
+
+
 def test_a_result_alone_is_the_same_result(wan: Wan) -> None:
     clip = photo(40, 40)
     settings = VBridgeSettings(frames=9, steps=2)
@@ -180,8 +207,8 @@ def test_chunks_go_as_they_are_decoded(wan: Wan, monkeypatch: pytest.MonkeyPatch
     alive: list[int] = []
     chunks: list[weakref.ref[Tensor]] = []
 
-    def watched(self: object, latents: Tensor) -> Iterator[Tensor]:
-        made = decode(self, latents)  # type: ignore[arg-type]
+    def watched(self: object, latents: Tensor, last: bool) -> Iterator[Tensor]:
+        made = decode(self, latents, last)  # type: ignore[arg-type]
         while True:
             alive.append(sum(chunk() is not None for chunk in chunks))
             held = list(islice(made, 1))
@@ -211,9 +238,13 @@ def test_a_vae_in_tiles_gives_as_many_frames(keep: bool) -> None:
     assert shares[-1] == 1
 
 
-def test_each_frame_of_footage_is_restored_as_it_would_be_alone(wan: Wan) -> None:
+def test_each_frame_of_footage_is_restored_as_it_would_be_alone_with_the_first_ones_noise(
+    wan: Wan, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clip = photo(32, 40, frames=2)
     both = restorer(wan).restore(clip, plan=FP32)
+    first = noise_seed(5, clip.frames[0])
+    monkeypatch.setattr("unfade.restore.latent.noise_seed", lambda seed, photo: first)
     for index in range(2):
         alone = restorer(wan).restore(Clip(clip.frames[index : index + 1]), plan=FP32)
         for one, other in zip(both.trajectory, alone.trajectory, strict=True):
@@ -225,6 +256,42 @@ def test_the_seed_decides(wan: Wan) -> None:
     one, two, three = (restorer(wan).restore(clip, plan=FP32, seed=seed).result.frames for seed in (5, 5, 6))
     assert torch.equal(one, two)
     assert not torch.equal(one, three)
+
+
+def test_photos_of_one_size_have_noise_of_their_own(wan: Wan, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Tensor] = []
+    frames = Walk.frames
+
+    def watched(self: Walk, image: Tensor, noise: Tensor, dice: torch.Generator) -> Iterator[Tensor]:
+        drawn.append(noise)
+        return frames(self, image, noise, dice)
+
+    monkeypatch.setattr(Walk, "frames", watched)
+    one = photo(32, 40)
+    other = Clip(one.frames.flip(-1))
+    # One after the other by one restorer, as in a folder, and alone.
+    folder, alone = restorer(wan), restorer(wan)
+    for clip in (one, other, one):
+        folder.restore(clip, plan=FP32)
+    alone.restore(other, plan=FP32)
+    list(alone.restore_stream(iter(one.frames), plan=FP32))
+    assert not torch.equal(drawn[0], drawn[1])
+    assert torch.equal(drawn[2], drawn[0]) and torch.equal(drawn[3], drawn[1])
+    assert torch.equal(drawn[4], drawn[0])
+
+
+def test_the_seed_of_noise_is_of_the_plans_and_of_what_the_photo_shows() -> None:
+    dark = torch.full((3, 4, 6), 0.25)
+    seeds = {
+        noise_seed(5, dark),
+        noise_seed(6, dark),
+        noise_seed(5, dark + 0.1),
+        noise_seed(5, dark.reshape(3, 6, 4)),
+    }
+    assert len(seeds) == 4
+    # Decoders may differ in the last bits.
+    assert noise_seed(5, dark + 1e-5) == noise_seed(5, dark)
+    assert noise_seed(5, torch.zeros(3, 2, 2)) == 5516821093358945850
 
 
 def test_a_wish_is_added_and_no_guidance_asks_for_no_negative(wan: Wan) -> None:
@@ -277,7 +344,9 @@ def test_provenance_says_how(wan: Wan) -> None:
         "steps": "2",
         "shift": "5",
         "guidance": "5",
+        "guidance_begin": "0",
         "guidance_end": "1",
+        "licence": "unknown",
         "canvas": "64x64, padded",
         "seed": "5",
         "dtype": "float32",
@@ -338,6 +407,8 @@ def test_what_can_not_be_done_is_one_sentence(wan: Wan, tmp_path: Path) -> None:
         ("shift", 0.0),
         ("guidance", 0.5),
         ("guidance_end", 1.5),
+        ("guidance_begin", -0.1),
+        ("guidance_begin", "0"),
         ("large", "floor"),
     ],
 )

@@ -15,6 +15,7 @@ from unfade.core import Clip, ModelError, Plan, UsageError, generator
 from unfade.diffusion.sizes import padded_fit
 from unfade.restore.latent import PAPER, RELEASE, LatentRestorer, VBridgeSettings
 from unfade.restore.load import load
+from unfade.restore.passes import noise_seed
 from unfade.restore.vbridge import vbridge_settings
 
 FP32 = Plan(dtype="fp32", device="cpu", seed=5)
@@ -60,9 +61,10 @@ def test_samples_are_averaged_and_their_spread_is_the_confidence(wan: Wan) -> No
     single = restorer(wan).restore(photo(), plan=FP32)
     draws = [single.result.frames]
     # The other two by hand, from the noise that each sample names.
-    job = restorer(wan)._begin(40, 64, PAPER.asked(None), FP32, 1, None)
+    seed = noise_seed(5, photo().frames[0])
+    job = restorer(wan)._begin(40, 64, PAPER.asked(None), FP32, seed)
     for index in (1, 2):
-        noise = torch.randn(1, *job.shape, generator=generator(5, "vbridge", "restore", index))
+        noise = torch.randn(1, *job.shape, generator=generator(seed, "vbridge", "restore", index))
         frames = torch.cat(list(job.walk.frames(job.fit.enter(photo().frames), noise)))
         draws.append(job.fit.leave(frames[-1:]))
     every = torch.stack(draws)
@@ -93,11 +95,11 @@ def test_footage_is_restored_frame_by_frame(wan: Wan) -> None:
             taken.append(index)
             yield frame
 
+    whole = restorer(wan).restore(clip, plan=FP32, scale=2).result.frames
     stream = restorer(wan).restore_stream(frames(), plan=FP32, scale=2)  # type: ignore[arg-type]
     for index, result in enumerate(stream):
         assert taken == list(range(index + 1))
-        alone = restorer(wan).restore(Clip.of(clip.frames[index]), plan=FP32, scale=2).result.frames[0]
-        assert torch.equal(result, alone)
+        assert torch.equal(result, whole[index])
         assert result.shape == (3, 80, 128)
     told = restorer(wan).provenance(40, 64, None, replace(FP32, scale=2))
     assert told == restorer(wan).restore(Clip.of(clip.frames[0]), plan=FP32, scale=2).provenance

@@ -69,6 +69,9 @@ def failing(forward: Callable[..., Any], error: Exception, times: int) -> Callab
             "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."
         ),
         MemoryError(),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 5.28 GB, max allowed: 9.07 GB)."),
     ],
 )
 def test_work_goes_on_with_a_smaller_plan_and_says_so(wan: Wan, error: Exception) -> None:

@@ -2,7 +2,8 @@
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,10 +12,11 @@ from torch import Tensor
 
 from unfade.backbones.wan import Wan, build_wan
 from unfade.backbones.wan_config import SMALL
+from unfade.backbones.wan_vae import WanVae
 from unfade.core import Clip, Plan, UnfadeError, UsageError, generator
 from unfade.restore.latent import LatentRestorer, VBridgeSettings
 from unfade.restore.outputs import plan_jobs
-from unfade.restore.placement import Load, Room
+from unfade.restore.placement import Load, Placement, Room
 from unfade.restore.report import JobReport
 
 FP32 = Plan(dtype="fp32", device="cpu", seed=5)
@@ -95,6 +97,111 @@ def test_footage_goes_on_from_the_frame_that_did_not_fit(wan: Wan) -> None:
     found = list(restorer(wan).restore_stream(iter(frames), plan=FP32))
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other, atol=2e-5, rtol=0)
+
+
+def counted_out(call: Callable[..., Any], *short: int) -> Callable[..., Any]:
+    """The real call, which runs out of memory in some of its turns, counted from 1."""
+    turns = iter(range(1, 1000))
+
+    def wrapped(*given: Any) -> Any:
+        if next(turns) in short:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 12.00 GiB.")
+        return call(*given)
+
+    return wrapped
+
+
+def test_weights_that_do_not_fit_wait_elsewhere(wan: Wan, monkeypatch: pytest.MonkeyPatch) -> None:
+    moved = Wan.to
+
+    def to(self: Wan, device: torch.device) -> Wan:
+        if device.type == "meta":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 12.00 GiB.")
+        return moved(self, device)
+
+    monkeypatch.setattr(Wan, "to", to)
+    device, load = torch.device("meta"), Load(SMALL, (32, 320), (32, 320), 5, 1, torch.float32)
+    for room in (Room(), Room("resident")):
+        placement = Placement(room)
+        placement.settle(wan, load, device)
+        assert placement.said == [
+            "memory ran out while placing the weights (resident); going on with offload"
+        ]
+        assert placement.name == "offload" and wan.vae.before is not None
+        # What did not fit is not tried again.
+        placement.settle(wan, load, device)
+        assert placement.name == "offload" and not placement.said
+
+
+def test_running_out_while_weights_are_placed_loses_nothing(
+    wan: Wan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = restorer(wan).restore(WIDE, plan=FP32)
+    monkeypatch.setattr(Wan, "to", counted_out(Wan.to, 1))
+    found = restorer(wan, Room("resident")).restore(WIDE, plan=FP32)
+    torch.testing.assert_close(found.result.frames, expected.result.frames, atol=2e-5, rtol=0)
+    assert found.provenance["memory_note"].startswith(
+        "memory ran out (resident); going on with resident, VAE in"
+    )
+
+
+def test_after_running_out_twice_the_next_photo_finds_the_model_whole(
+    wan: Wan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = restorer(wan).restore(WIDE, plan=FP32)
+    starved = restorer(wan, Room("resident"))
+    # The second turn is that of going back to the host.
+    monkeypatch.setattr(Wan, "to", counted_out(Wan.to, 1, 3))
+    with pytest.raises(UnfadeError, match="memory ran out twice"):
+        starved.restore(WIDE, plan=FP32)
+    assert starved.placement.plan is None
+    found = starved.restore(WIDE, plan=FP32)
+    assert torch.equal(found.result.frames, expected.result.frames)
+    assert found.provenance["memory"] == "resident" and "memory_note" not in found.provenance
+
+
+def test_the_ceiling_is_found_with_less_memory_too(wan: Wan) -> None:
+    expected = restorer(wan).round_trip(WIDE).frames
+    starved, model = restorer(wan), wan.vae.model.decoder
+    model.forward = short_of_memory(model.forward, 1)  # type: ignore[method-assign]
+    torch.testing.assert_close(starved.round_trip(WIDE).frames, expected, atol=2e-5, rtol=0)
+    assert starved.placement.name.startswith("resident, VAE in tiles of ")
+    tiled = wan.vae.model.decoder.mid_block
+    tiled.forward = short_of_memory(tiled.forward, 2)
+    with pytest.raises(UnfadeError, match="memory ran out"):
+        restorer(wan).round_trip(WIDE)
+
+
+def test_tiles_keep_nothing_but_the_result_where_nothing_else_is_wanted(
+    wan: Wan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Small beyond doubt, so that no plan decides about the tiles.
+    monkeypatch.setattr("unfade.restore.placement.free_bytes", lambda device: 10**11)
+    model, given = restorer(wan), []
+    wan.vae.tile, decode = 256, WanVae.decode
+
+    def watched(self: WanVae, latents: Tensor, last: bool) -> Iterator[Tensor]:
+        for chunk in decode(self, latents, last):
+            given.append(chunk.shape[2])
+            yield chunk
+
+    monkeypatch.setattr(WanVae, "decode", watched)
+    shares: list[float] = []
+    whole = model.restore(WIDE, plan=FP32)
+    alone = model.restore(WIDE, plan=FP32, keep=False, progress=shares.append)
+    assert given == [5, 1] and shares[-1] == 1
+    assert torch.equal(alone.result.frames, whole.result.frames)
+    for keep in (True, False):
+        load = model._begin(32, 320, QUICK.asked(None), replace(FP32, keep=keep), 5).load
+        assert load.last is not keep
+    assert torch.equal(next(model.restore_stream(WIDE.frames, plan=FP32)), alone.result.frames[0])
+    assert given[2:] == [1]
+
+
+def test_what_keeps_all_frames_is_not_within_what_keeps_one() -> None:
+    every = Load(SMALL, (64, 64), (64, 64), 5, 1, torch.float32)
+    last = replace(every, last=True)
+    assert last.within(every) and last.within(last) and every.within(every) and not every.within(last)
 
 
 def test_what_is_asked_for_is_done(wan: Wan) -> None:

@@ -10,27 +10,38 @@ from typing import Any
 
 import pytest
 import torch
+from tests.diffusion.test_windows import masks, published
 from tests.restore.small_vividvr import SETTINGS, TEXTS, footage, restored, small_model, told, walk
 from torch import Tensor
 
 from unfade.conditioning.control_denoiser import ControlCondition
 from unfade.core import UsageError, generator
-from unfade.diffusion.tiled import flush_tiles
 from unfade.diffusion.v_schedule import VSchedule
 from unfade.restore.chunks import FolderChunks, MemoryChunks
 from unfade.restore.shot_walk import ShotWalk
 from unfade.restore.vividvr import VividSettings, vivid_settings
 
 
-def literal(made: ShotWalk, settings: VividSettings) -> list[Tensor]:
+def literal(made: ShotWalk, settings: VividSettings, frames: int) -> list[Tensor]:
     """The released script's loop: each clip has its own latents and history, each tile its own guidance and solver;
-    tiles are merged by masks and clips by overwriting, after every step. Only the noise is shared. Gives each clip's
-    latents."""
-    model, windows = made.model, made.timeline.windows
+    tiles are merged by masks and clips by overwriting, after every step. Clips, tiles and who answers for what are
+    counted as the script counts them; only what was encoded and the noise are shared. Gives each clip's latents."""
+    model = made.model
+    clips, owner = published(frames, settings.window)
+    # Latents by which a clip begins after the one before.
+    ahead = (settings.window - 1) // 2 // 4
     scheduler: Any = VSchedule(settings.steps, "dpm", model.config.scheduler).scheduler()
     times = [int(time) for time in scheduler.timesteps]
-    lows = [made.low(index) for index in range(len(windows))]
+    lows = [made.low(index) for index in range(len(clips))]
     shape = (1, lows[0].shape[1], 1, *lows[0].shape[3:])
+
+    def shared(index: int) -> range:
+        """The latents of a clip but for its first one and the copy of that, by their number in the footage."""
+        return range(index * ahead + 1, index * ahead + lows[index].shape[2] - 1)
+
+    def places(index: int) -> list[int]:
+        """What noise is drawn by."""
+        return [-2 * index, 1 - 2 * index, *(number + 1 for number in shared(index))]
 
     def drawn(slot: int, *names: object) -> Tensor:
         return torch.randn(shape, generator=generator(7, "shot", *names, slot))  # type: ignore[arg-type]
@@ -44,20 +55,19 @@ def literal(made: ShotWalk, settings: VividSettings) -> list[Tensor]:
             noise = torch.randn(frames_first, generator=dice)
         return noise.transpose(1, 2)
 
-    states = [torch.cat([drawn(slot, "start") for slot in window.slots], dim=2) for window in windows]
-    history: list[Tensor | None] = [None] * len(windows)
-    rows, columns = (flush_tiles(side, settings.tile // 8, settings.tile // 16) for side in shape[3:])
+    states = [
+        torch.cat([drawn(slot, "start") for slot in places(index)], dim=2) for index in range(len(clips))
+    ]
+    history: list[Tensor | None] = [None] * len(clips)
+    tile = settings.tile // 8
+    rows, columns = (masks(side, tile, tile // 2) for side in shape[3:])
     for step, time in enumerate(times):
-        for index, window in enumerate(windows):
+        for index in range(len(clips)):
             x, low, before = states[index], lows[index], history[index]
-            noise = torch.cat([again(step, slot) for slot in window.slots], dim=2)
+            noise = torch.cat([again(step, slot) for slot in places(index)], dim=2)
             after, clean, weight = torch.zeros_like(x), torch.zeros_like(x), torch.zeros_like(x)
-            for row, column in itertools.product(rows, columns):
-                place = (
-                    ...,
-                    slice(row.outer_start, row.outer_stop),
-                    slice(column.outer_start, column.outer_stop),
-                )
+            for (top, *rows_kept), (left, *columns_kept) in itertools.product(rows, columns):
+                place = (..., slice(top, top + tile), slice(left, left + tile))
                 v = [
                     model.denoiser(x[place], float(time), ControlCondition(low[place], text)).float()
                     for text in TEXTS
@@ -70,27 +80,22 @@ def literal(made: ShotWalk, settings: VividSettings) -> list[Tensor]:
                 old = None if before is None else before[place]
                 stepped = solved(scheduler, step, times, x0, old, x[place], noise[place])
                 mask = torch.zeros_like(x[place])
-                inner = (
-                    ...,
-                    slice(row.start - row.outer_start, row.stop - row.outer_start),
-                    slice(column.start - column.outer_start, column.stop - column.outer_start),
-                )
-                mask[inner] = 1
+                inner = [
+                    slice(*(end - top for end in rows_kept)),
+                    slice(*(end - left for end in columns_kept)),
+                ]
+                mask[..., *inner] = 1
                 after[place] += stepped * mask
                 clean[place] += x0 * mask
                 weight[place] += mask
             assert torch.equal(weight, torch.ones_like(weight))
             states[index], history[index] = after, clean
-        owners = {
-            window.slots[number]: (index, number)
-            for index, window in enumerate(windows)
-            for number in window.owned
-        }
-        for index, window in enumerate(windows):
-            for number, slot in enumerate(window.slots):
-                other, there = owners[slot]
-                states[index][:, :, number] = states[other][:, :, there]
-                history[index][:, :, number] = history[other][:, :, there]  # type: ignore[index]
+        for index in range(len(clips)):
+            for here, number in enumerate(shared(index), 2):
+                other = owner[number]
+                there = 2 + number - shared(other).start
+                states[index][:, :, here] = states[other][:, :, there]
+                history[index][:, :, here] = history[other][:, :, there]  # type: ignore[index]
     return states
 
 
@@ -119,10 +124,39 @@ def test_it_is_the_published_aggregation(fidelity: float) -> None:
     made = walk(small_model(), clip, settings)
     assert len(made.timeline.windows) == 3
     restored(made, clip)
-    states = literal(made, settings)
+    states = literal(made, settings, 30)
     for window, state in zip(made.timeline.windows, states, strict=True):
         ours = made._read(window.slots)
         assert float((ours - state).abs().max()) < 2e-4 * float(state.abs().max())
+
+
+class Pointwise:
+    """Answers value by value, of what is seen there and the prompt."""
+
+    def __call__(self, x: Tensor, t: float, condition: ControlCondition) -> Tensor:
+        return torch.tanh(x) * (t / 1000) + 0.1 * condition.low + condition.text.mean()
+
+
+@pytest.mark.parametrize(("window", "tile"), [(17, 0), (41, 64), (17, 64), (25, 32)])
+def test_windows_and_tiles_change_nothing_that_a_pointwise_denoiser_says(window: int, tile: int) -> None:
+    """The walk's own states, through its guidance, its pull, its noise and its solver."""
+    clip = footage(41)
+    model: Any = replace(small_model(), denoiser=Pointwise())  # type: ignore[type-var]
+    whole, parts = (
+        walk(model, clip, replace(SETTINGS, window=frames, tile=side, fidelity=0.3))
+        for frames, side in ((41, 0), (window, tile))
+    )
+    assert len(whole.timeline.windows) == 1
+    low = torch.randn(1, 4, 12, 8, 12, generator=torch.Generator().manual_seed(3))
+    for made in (whole, parts):
+        for index, part in enumerate(made.timeline.windows):
+            # Latents that only a later window has, below zero, show what the first window's do.
+            places = [max(slot, slot % 2) for slot in part.slots]
+            made.chunks.put(made._low(index), {"low": low[:, :, places]})
+        made.denoise(told)
+    assert len(parts.timeline.windows) == {17: 4, 25: 3, 41: 1}[window]
+    slots = whole.timeline.windows[0].slots
+    assert torch.equal(whole._read(slots), parts._read(slots))
 
 
 def test_frames_and_sizes_come_back() -> None:

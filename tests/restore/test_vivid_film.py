@@ -30,7 +30,9 @@ from unfade.restore.vivid_restorer import VividRestorer
 from unfade.restore.vividvr import VividSettings
 
 # No guidance and one prompt: an evaluation for each step of each window. No colours: frames are what was decoded.
-SAMPLING: dict[str, Any] = {"window": 9, "steps": 4, "short_side": 0, "guidance": 1.0, "colour": "none"}
+SAMPLING: dict[str, Any] = {
+    "window": 9, "steps": 4, "short_side": 0, "guidance": 1.0, "colour": "none", "captioner": "rules",
+}  # fmt: skip
 PLAN = Plan(dtype="fp32", device="cpu", frames=3)
 WORDS = "a street at night"
 
@@ -108,10 +110,12 @@ def test_states_follow_one_another() -> None:
     )
 
 
+@pytest.mark.parametrize("crossfade", [0, 4])
 def test_stopped_and_gone_on_with_it_is_the_way_of_a_clip_in_memory(
-    ready: VividRestorer, model: Any, make_clip: Callable[..., Path], tmp_path: Path
+    ready: VividRestorer, model: Any, make_clip: Callable[..., Path], tmp_path: Path, crossfade: int
 ) -> None:
     """Film, stop and end are the trajectory's states, and no step is taken twice."""
+    ready.settings = replace(ready.settings, crossfade=crossfade)
     source, work = make_clip(tmp_path / "a.mp4", range(11), (48, 32)), tmp_path / "work"
     begun = model.denoiser.calls
     ready.stop_at = 2
@@ -138,10 +142,16 @@ def test_stopped_and_gone_on_with_it_is_the_way_of_a_clip_in_memory(
     assert len(again) == 2 and again.taus == (0.0, 1.0) and torch.equal(again[-1].frames, stopped)
 
 
+@pytest.mark.parametrize("crossfade", [0, 4])
 def test_a_forecast_counts_what_is_written(
-    ready: VividRestorer, make_clip: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ready: VividRestorer,
+    make_clip: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    crossfade: int,
 ) -> None:
     """The most bytes that lie in the folder at any time, stopped before the end and then with all of its film."""
+    ready.settings = replace(ready.settings, crossfade=crossfade)
     sizes: list[int] = []
 
     class Weighed(FolderChunks):
@@ -245,9 +255,9 @@ def test_what_is_all_done_loads_no_weights(
     make: Callable[..., VividRestorer], make_clip: Callable[..., Path], tmp_path: Path
 ) -> None:
     """A run that was killed while it wrote its files needs neither the model nor the text encoder again."""
-    source = make_clip(tmp_path / "a.mp4", range(9), (48, 32), sound="aac")
+    source = make_clip(tmp_path / "a.mp4", range(13), (48, 32), sound="aac")
     job = Job(source, tmp_path / "b.mp4", film=tmp_path / "f.mp4", sheet=tmp_path / "s.png")
-    first, shown = make(), list[Tensor]()
+    first, shown = make(crossfade=4), list[Tensor]()
     loads = loads_of(first)
     writing = first.restore_footage(
         probe_video(source), WORDS, PLAN, work_folder(job.output), None, shown.append
@@ -255,16 +265,16 @@ def test_what_is_all_done_loads_no_weights(
     next(writing)
     writing.close()
     assert len(loads) == 1 and work_folder(job.output).is_dir()
-    second = make()
+    second = make(crossfade=4)
     loads = loads_of(second)
     second._embed = lambda *_: pytest.fail("the text encoder was asked")  # type: ignore[assignment]
     report = run_footage(job, second, PLAN, prompt=WORDS)
     assert report.error is None and not loads and not work_folder(job.output).exists()
     assert packets(job.output) == packets(job.film) == packets(source)  # type: ignore[arg-type]
     film, clip, before = (frames_of(path) for path in (tmp_path / "f.mp4", job.output, source))
-    assert len(film) == 9 and read_image(tmp_path / "s.png").height > 64
+    assert len(film) == 13 and read_image(tmp_path / "s.png").height > 64
     assert float((film[0] - before[0]).abs().mean()) < 0.02 > float((film[-1] - clip[-1]).abs().mean())
-    assert float((film[4] - before[4]).abs().mean()) > 0.04
+    assert float((film[6] - before[6]).abs().mean()) > 0.04
 
 
 def test_deep_turned_uneven_and_with_subtitles(ready: VividRestorer, tmp_path: Path) -> None:

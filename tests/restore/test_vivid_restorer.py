@@ -13,6 +13,7 @@ import av
 import pytest
 import torch
 from tests.restore.small_vividvr import SMALL, footage
+from torch import Tensor
 
 from unfade.backbones.cogvideox import build_cogvideox
 from unfade.backbones.cogvideox_config import SMALL_T2V
@@ -30,10 +31,13 @@ from unfade.restore.footage import run_footage, work_folder
 from unfade.restore.load import load
 from unfade.restore.outputs import Job
 from unfade.restore.stretches import stretches_of
+from unfade.restore.text_protection import DetectedMasks, Softening
 from unfade.restore.vivid_forecast import controlled_flops
 from unfade.restore.vivid_restorer import VividRestorer
 
-SAMPLING: dict[str, Any] = {"window": 17, "steps": 2, "short_side": 0, "guidance": 2.0}
+SAMPLING: dict[str, Any] = {
+    "window": 17, "steps": 2, "short_side": 0, "guidance": 2.0, "captioner": "rules",
+}  # fmt: skip
 
 
 CPU = torch.device("cpu"), torch.float32
@@ -296,6 +300,37 @@ def test_what_is_protected_is_the_inputs(
     write_image(Clip(torch.zeros(1, 3, 48, 90)), tmp_path / "mask.png")
     report = run_footage(Job(source, tmp_path / "c.mp4"), made, Plan(dtype="fp32"))
     assert "mask.png" in str(report.error) and not work_folder(tmp_path / "c.mp4").exists()
+
+
+def test_what_a_detector_finds_is_the_inputs(
+    folders: tuple[Path, Path], make_clip: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Any callable of a frame: here, what is brighter than the rest; asked once for each frame, film or none."""
+    asked: list[Tensor] = []
+
+    def bright(frame: Tensor) -> Tensor:
+        asked.append(frame)
+        return (frame.mean(0, keepdim=True) > 0.6).float()
+
+    masks = DetectedMasks(bright, Softening(denoise=0, dilate=2, blur=0))
+    made = load(folders[0], control=folders[1], protect=masks, **SAMPLING)
+    assert isinstance(made, VividRestorer)
+    made._embed.cache = tmp_path / "prompts"  # type: ignore[attr-defined]
+    clip = Clip(footage(9, 48, 64))
+    result = made.restore(clip, "a", keep=False, dtype="fp32").result.frames
+    kept = torch.stack([masks(frame) for frame in clip.frames]).expand_as(result) == 1
+    assert 0.1 < float(kept.float().mean()) < 0.9
+    assert torch.equal(result[kept], clip.frames[kept])
+    assert float((result[~kept] - clip.frames[~kept]).abs().mean()) > 0.02
+    source = make_clip(tmp_path / "a.mp4", range(12))
+    for film in (None, tmp_path / "film.mp4"):
+        asked.clear()
+        restored(made, source, tmp_path / "b.mp4", film=film)
+        assert len(asked) == 12 and all(frame.shape == (3, 48, 64) for frame in asked)
+        (tmp_path / "b.mp4").unlink()
+    made.masks = lambda frame: frame
+    report = run_footage(Job(source, tmp_path / "c.mp4"), made, Plan(dtype="fp32"))
+    assert "mask of (3, 48, 64) does not fit" in str(report.error)
 
 
 def test_a_forecast_counts_what_is_evaluated(restorer: VividRestorer) -> None:

@@ -2,7 +2,9 @@
 
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,12 +12,12 @@ import torch
 from unfade.backbones.cogvideox import build_cogvideox
 from unfade.backbones.cogvideox_config import CogVideoXConfig
 from unfade.backbones.wan import build_wan
-from unfade.core import InputError
+from unfade.core import InputError, generator
 from unfade.degrade import named
 from unfade.recipes.progressive_cpu import small_cogvideox
 from unfade.recipes.vbridge_cpu import small_wan
 from unfade.training.autoencoder import AutoencoderRun, AutoencoderTrainer, drawn_clips, drawn_crops
-from unfade.training.coders import settle
+from unfade.training.coders import scale, settle
 from unfade.training.folded import folded_convolutions
 from unfade.training.photos import Photos, load_photos
 
@@ -153,6 +155,26 @@ def test_it_learns_and_its_latents_are_normalised(photos: Photos, tmp_path: Path
     assert not any(parameter.requires_grad for parameter in vae.parameters())
 
 
+def test_a_vae_that_begins_straight_keeps_contrast(photos: Photos) -> None:
+    config = small_cogvideox(64, 1, z_dim=4, levels=(8, 8, 16), groups=1)
+    pixels = drawn_crops(photos, 4, 16, 24, random.Random(0))[:, :, None] * 2 - 1
+    kept: list[float] = []
+    for first in (None, pixels):
+        torch.manual_seed(3)
+        vae = build_cogvideox(config).vae.model
+        settle(vae, first)
+        with torch.no_grad():
+            grey, half, whole = (
+                vae.encode(pixels * contrast, return_dict=False)[0].mode() for contrast in (0.0, 0.5, 1.0)
+            )
+        kept.append(float((half - grey).square().mean().sqrt() / (whole - grey).square().mean().sqrt()))
+        posterior = vae.encode(pixels, return_dict=False)[0]
+        torch.testing.assert_close(posterior.logvar, torch.full_like(posterior.logvar, -6.0))
+    assert kept[0] > 0.8 and abs(kept[1] - 0.5) < 0.05
+    # One size, about nothing.
+    assert float(posterior.mean.square().mean().sqrt()) == pytest.approx(1, abs=0.3)  # type: ignore[possibly-undefined]
+
+
 def test_a_cogvideox_vae_learns_and_its_latents_have_unit_size(photos: Photos, tmp_path: Path) -> None:
     torch.manual_seed(3)
     vae = build_cogvideox(COGVIDEOX).vae.model
@@ -176,15 +198,39 @@ def test_a_cogvideox_vae_learns_and_its_latents_have_unit_size(photos: Photos, t
     with folded_convolutions(vae):
         assert learner.psnr() > before + 0.5
     vae = learner.finish(samples=8)
-    config = CogVideoXConfig(COGVIDEOX.transformer, vae.config, COGVIDEOX.scheduler)
-    photo = torch.cat([learner.batch(-1 - index)[:, :, 0] for index in range(2)])
-    size = float(
-        (vae.encode(photo[:, :, None], return_dict=False)[0].mode() * config.latent_scale)
-        .square()
-        .mean()
-        .sqrt()
-    )
-    assert 0.5 < size < 2
+    latents = drawn_of(vae, [learner.batch(-1 - index) for index in range(8)])
+    torch.testing.assert_close(latents.std(1), torch.ones(4), atol=0.02, rtol=0)
+    assert CogVideoXConfig(COGVIDEOX.transformer, vae.config, COGVIDEOX.scheduler).latent_scale == 1
+
+
+def drawn_of(vae: Any, batches: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Draws from the posteriors, `[z, ...]`."""
+    dice = torch.Generator().manual_seed(1)
+    with torch.inference_mode():
+        posteriors = [vae.encode(pixels, return_dict=False)[0] for pixels in batches]
+    return torch.cat([one.sample(dice).transpose(0, 1).flatten(1) for one in posteriors], dim=1)
+
+
+def test_scaling_a_cogvideox_vae_by_channel_changes_no_pixel() -> None:
+    """Channels a hundred times as large as others come to one size, in what is drawn and in what reads it."""
+    torch.manual_seed(0)
+    vae = build_cogvideox(COGVIDEOX).vae.model.eval().requires_grad_(False)
+    sizes = torch.tensor([0.03, 0.3, 1.0, 3.0])
+    made = vae.encoder.conv_out.conv
+    clip = torch.rand(2, 3, 17, 32, 48) * 2 - 1
+    plain = vae.encode(clip, return_dict=False)[0].mode().transpose(0, 1).flatten(1).std(1)
+    made.weight[:4] *= (sizes / plain).view(-1, 1, 1, 1, 1)
+    made.bias[:4] *= sizes / plain
+    before = vae.encode(clip, return_dict=False)[0]
+    pixels = vae.decode(before.mode(), return_dict=False)[0]
+    drawn = before.sample(generator(0)).transpose(0, 1).flatten(1)
+    scale(vae, drawn)
+    after = vae.encode(clip, return_dict=False)[0]
+    again = after.sample(generator(0)).transpose(0, 1).flatten(1)
+    torch.testing.assert_close(again.std(1), torch.ones(4), atol=1e-3, rtol=0)
+    torch.testing.assert_close(again * drawn.std(1, keepdim=True), drawn, atol=1e-4, rtol=1e-4)
+    assert vae.config.scaling_factor == 1.0
+    torch.testing.assert_close(vae.decode(after.mode(), return_dict=False)[0], pixels, atol=1e-4, rtol=1e-4)
 
 
 def test_clips_fade_as_progressions_do(photos: Photos) -> None:

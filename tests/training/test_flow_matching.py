@@ -5,6 +5,7 @@ import torch
 
 from unfade.backbones.wan import build_wan
 from unfade.backbones.wan_config import SMALL
+from unfade.backbones.wan_denoiser import WanCondition
 from unfade.core import generator
 from unfade.diffusion.flow import FlowSchedule
 from unfade.training.flow_matching import flow_loss, noised, shifted, stratified
@@ -51,6 +52,25 @@ def test_the_loss_is_the_formula_sample_by_sample_and_token_by_token() -> None:
     assert loss.item() == pytest.approx(torch.stack([e[:, 1:] for e in errors]).mean().item(), rel=1e-5)
     every = flow_loss(model, latents, noise, levels, text, (1, 2, 2), first_latent=True)
     assert every.item() == pytest.approx(torch.stack(errors).mean().item(), rel=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight")
+def test_the_time_is_embedded_in_training_as_in_restoring() -> None:
+    """Both in fp32, in the middle of arithmetic in bf16."""
+    torch.manual_seed(2)
+    denoiser = build_wan(SMALL, dtype=torch.bfloat16).denoiser
+    seen: list[torch.Tensor] = []
+    embedder = denoiser.model.condition_embedder.time_embedder
+    embedder.register_forward_hook(lambda module, given, made: seen.append(made))
+    latents, noise, text = torch.randn(1, 8, 3, 4, 4), torch.randn(1, 8, 3, 4, 4), torch.randn(1, 5, 24)
+    denoiser(noise, 700.0, WanCondition(latents[:, :, :1], text))
+    with torch.autocast("cpu", torch.bfloat16):
+        flow_loss(denoiser.model, latents, noise, torch.tensor([0.7]), text, (1, 2, 2))
+    restoring, training = seen
+    assert restoring.dtype == training.dtype == torch.float32
+    # 2 x 2 patches in each of three latents, the first of them at time 0.
+    each = restoring.repeat_interleave(torch.tensor([4, 8]), dim=1)
+    torch.testing.assert_close(training, each, atol=1e-6, rtol=1e-5)
 
 
 def test_a_perfect_velocity_costs_nothing_and_leads_back() -> None:

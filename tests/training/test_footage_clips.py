@@ -2,7 +2,9 @@
 
 import hashlib
 import os
+import shutil
 from collections import Counter
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from unfade.core import InputError, UsageError, generator
 from unfade.degrade import Strength, draw_composition
 from unfade.degrade.noise import GaussianNoise
 from unfade.media.video import read_video
+from unfade.training.clip_manifest import Terms, write_manifest
 from unfade.training.curation import CurationRules, curate
 from unfade.training.footage_clips import FootageClips, FootagePairs, caption_key, drawn_frames
 from unfade.training.progression import Prompted
@@ -137,7 +140,9 @@ def test_every_clip_has_a_name_and_a_place_for_its_caption(tmp_path: Path) -> No
     clips = _clips(tmp_path)
     as_sequences: Prompted = clips
     assert len(as_sequences) == 4 and len(set(clips.names)) == 4
-    assert [name.rpartition("-")[0] for name in clips.names] == ["x/v-000000", "x/v-000020"] * 2
+    assert clips.names == tuple(
+        f"{one}/x/v.mp4-0000{first}" for one in ("one", "two") for first in ("00", "20")
+    )
     path = (tmp_path / "two" / "x" / "v.mp4").absolute()
     told = hashlib.sha256(f"{path}\n20\n24".encode()).hexdigest()
     assert clips.caption_key(3) == caption_key(path, 20, 24) == told[:24]
@@ -147,6 +152,30 @@ def test_every_clip_has_a_name_and_a_place_for_its_caption(tmp_path: Path) -> No
     captioned = FootageClips.of(tmp_path / "m.jsonl", 9, told)
     assert [captioned.prompt(index) for index in range(4)] == [f"caption {index}" for index in range(4)]
     assert len({clips.identity(index) for index in range(4)}) == 4
+
+
+def test_what_is_drawn_does_not_depend_on_where_footage_lies(tmp_path: Path) -> None:
+    (tmp_path / "here" / "x").mkdir(parents=True)
+    for name in ("a.mp4", "b.mp4"):
+        film(tmp_path / "here" / "x" / name, (20, 24))
+    shutil.copytree(tmp_path / "here", tmp_path / "over" / "there")
+    found: list[tuple[FootageClips, torch.Tensor]] = []
+    for place in ("here", "over/there"):
+        clips = _clips(tmp_path / place)
+        pairs = FootagePairs(clips, _noise, "noise")
+        drawn = [pairs.draw(i, 48, 9, generator(1, "held out", name)) for i, name in enumerate(pairs.names)]
+        found.append((clips, torch.stack(drawn)))
+    assert found[0][0].names == found[1][0].names and torch.equal(found[0][1], found[1][1])
+    assert len({one.sum().item() for one in found[0][1]}) == 4
+    # Clips that a distillation made lie in files named after keys, which hold the whole path; their names don't.
+    named: list[tuple[str, ...]] = []
+    for clips, _ in found:
+        video, _ = clips.parts[1]
+        anew = replace(video, path=tmp_path / f"{clips.caption_key(1)}.mp4", clips=video.clips[:1])
+        write_manifest(tmp_path / "anew.jsonl", Terms({}), [anew])
+        named.append(FootageClips.of(tmp_path / "anew.jsonl", 9, sources=clips).names)
+        assert FootageClips.of(tmp_path / "anew.jsonl", 9).names != named[-1]
+    assert named[0] == named[1] == ("x/a.mp4-000020 anew-000000",)
 
 
 def test_steps_take_a_legal_number_of_frames() -> None:

@@ -5,6 +5,7 @@ import importlib
 import multiprocessing
 import os
 import socket
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -73,7 +74,8 @@ def _work(rank: int, port: int, make: Make, spread: bool, folder: Path, until: i
     torch.distributed.destroy_process_group()
 
 
-def _two(*told: object) -> None:
+def _two(*told: object, patience: float = 180) -> None:
+    """Both processes to their end; none outlives this, even where one waits for the other for ever."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -84,12 +86,28 @@ def _two(*told: object) -> None:
     # for ever if it were the one to collect such a frame.
     gc.collect()
     gc.freeze()
-    for worker in workers:
-        worker.start()
-    gc.unfreeze()
-    for worker in workers:
-        worker.join(180)
-    assert [worker.exitcode for worker in workers] == [0, 0]
+    try:
+        for worker in workers:
+            worker.start()
+        gc.unfreeze()
+        for worker in workers:
+            worker.join(patience)
+        assert [worker.exitcode for worker in workers] == [0, 0]
+    finally:
+        for worker in workers:
+            if worker.is_alive():
+                worker.kill()
+                worker.join()
+
+
+def test_processes_that_hang_are_ended(tmp_path: Path) -> None:
+    def make(folder: Path) -> VBridgeTrainer:
+        time.sleep(600)
+        raise AssertionError("nobody waits so long")
+
+    with pytest.raises(AssertionError, match="None"):
+        _two(make, False, tmp_path, 1, patience=0.5)
+    assert not multiprocessing.active_children()
 
 
 @pytest.mark.parametrize(("run", "spread"), [(RUN, False), (WHOLE, True)], ids=["copies", "spread"])

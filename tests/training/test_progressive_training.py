@@ -12,12 +12,14 @@ from unfade.backbones.cogvideox_config import SMALL_1_5
 from unfade.backbones.cogvideox_denoiser import CogVideoXCondition, velocity
 from unfade.conditioning.lora import LoraSettings, load_adapter
 from unfade.core import InputError, UnfadeError
+from unfade.degrade import PROGRESSIONS
+from unfade.degrade.blur import DirectionalBlur
 from unfade.diffusion.v_schedule import VSchedule
 from unfade.training.photos import load_photos
 from unfade.training.progression import ProgressionSequences
 from unfade.training.progressive import ProgressiveTrainer
 from unfade.training.progressive_run import ProgressiveRun
-from unfade.training.v_objective import drawn_times, v_loss, v_target
+from unfade.training.v_objective import drawn_times, evened, v_loss, v_target
 
 RUN = ProgressiveRun(
     stages=((1, (32, 48)),),
@@ -106,6 +108,33 @@ def test_times_are_uniform_and_spread_over_the_batch() -> None:
     assert float(times.float().std()) == pytest.approx(288.7, abs=5)
 
 
+def test_late_times_take_the_share_they_are_given() -> None:
+    dice = [torch.Generator().manual_seed(seed) for seed in range(500)]
+    times = torch.stack([drawn_times(8, one, late=0.5) for one in dice])
+    assert int(times.min()) == 0 and int(times.max()) == 999
+    # Four of eight in every step, and evenly within both parts.
+    assert bool(((times >= 800).sum(1) == 4).all())
+    assert float(times[times >= 800].float().mean()) == pytest.approx(899.5, abs=4)
+    assert float(times[times < 800].float().mean()) == pytest.approx(399.5, abs=15)
+    with pytest.raises(ValueError, match="late must be above 0 and below 1, not 1"):
+        replace(RUN, late=1)
+    assert bool((replace(RUN, late=0.4, batch=5).times(3) >= 800).sum() == 2)
+
+
+def test_the_time_is_embedded_in_training_as_in_restoring() -> None:
+    """In bf16 both, as CogVideoX was trained, whether it learns whole in fp32 or restores from bf16 weights."""
+    seen: list[torch.Tensor] = []
+    shape = SMALL_1_5.latent_shape(9, 32, 48)
+    condition = CogVideoXCondition(torch.randn(1, shape[0], 1, *shape[2:]), torch.randn(1, 12, 24))
+    for learns in (True, False):
+        denoiser = model().denoiser
+        denoiser.model.to(torch.float32 if learns else torch.bfloat16)  # type: ignore[arg-type]
+        denoiser.model.time_embedding.register_forward_hook(lambda module, given, made: seen.append(made))
+        with torch.autocast("cpu", torch.bfloat16, enabled=learns):
+            denoiser(torch.randn(1, *shape), 400.0, condition)
+    assert seen[0].dtype == seen[1].dtype == torch.bfloat16 and torch.equal(*seen)
+
+
 def test_later_latents_can_weigh_more() -> None:
     video = model()
     shape = SMALL_1_5.latent_shape(9, 32, 48)
@@ -120,6 +149,48 @@ def test_later_latents_can_weigh_more() -> None:
     torch.testing.assert_close(plain, each.mean())
     # The photo's own latent and its copy in front, then two that get better.
     torch.testing.assert_close(weighed, (each[:2].sum() + 3 * each[2:].sum()) / 8)
+
+
+def test_samples_that_change_little_can_count_as_much() -> None:
+    video = model()
+    shape = SMALL_1_5.latent_shape(9, 32, 48)
+    clean, noise = torch.randn(2, 3, *shape).unbind(0)
+    clean[0, :, 3] = clean[0, :, 1]
+    clean[1, :, 3] = clean[1, :, 1] + 0.5
+    clean[2, :, 3] = clean[2, :, 1] - 3
+    weights = evened(clean, 0.25)
+    torch.testing.assert_close(weights, torch.tensor([1.0, 0.5, 0.25 / 9.25]))
+    times, signal = torch.tensor([100, 500, 999]), torch.tensor([0.9, 0.4, 0.0])
+    condition = CogVideoXCondition(torch.randn(3, shape[0], 1, *shape[2:]), torch.randn(3, 12, 24))
+    given = (clean, noise, times, signal, condition)
+    with torch.no_grad():
+        plain, weighed = (v_loss(video.denoiser.model, *given, even=even) for even in (None, 0.25))
+        state, v = v_target(clean, noise, signal)
+        each = (velocity(video.denoiser.model, state, times, condition) - v).square().mean((1, 2, 3, 4))
+    torch.testing.assert_close(plain, each.mean())
+    torch.testing.assert_close(weighed, (weights * each).mean())
+    with pytest.raises(ValueError, match="even must be above 0, not 0"):
+        replace(RUN, even=0)
+
+
+def test_the_published_recipe_weighs_all_samples_and_times_alike() -> None:
+    run = ProgressiveRun()
+    assert (run.even, run.late, run.later, run.crops) == (None, None, 1.0, 1)
+
+
+def test_kinds_of_ones_own_are_drawn_and_told_apart(sequences: ProgressionSequences) -> None:
+    class Faint(DirectionalBlur):
+        name = "faint-blur"
+        lengths = ((2, 3), (4, 5))
+
+    own = replace(sequences, kinds={**PROGRESSIONS, "blur": (Faint,)})
+    index = sequences.names.index("blur/photo-00000-strong")
+    drawn = [one.draw(index, 32, 2, torch.Generator().manual_seed(1)) for one in (sequences, own)]
+    assert torch.equal(drawn[0][1], drawn[1][1])
+    errors = [float((clip[0] - clip[1]).abs().mean()) for clip in drawn]
+    assert 0 < errors[1] < errors[0]
+    assert own.identity(index) != sequences.identity(index)
+    assert own.identity(0) == sequences.identity(0)
 
 
 def test_resuming_equals_never_stopping(sequences: ProgressionSequences, cache: Path, tmp_path: Path) -> None:
@@ -200,7 +271,12 @@ def test_a_trained_adapter_restores_and_validates(
     trainer = ProgressiveTrainer(run, model(), sequences, embed, tmp_path, held_out=sequences, cache=cache)
     trainer.run()
     held_out = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])["held_out"]
-    assert len(held_out["frames"]) == 9 and set(held_out["gains"]) == {"resolution", "blur", "lowlight"}
+    assert len(held_out["frames"]) == 9
+    for figure in ("gains", "results", "rises"):
+        assert set(held_out[figure]) == {"resolution", "blur", "lowlight"}
+    mean = sum(held_out["results"].values()) / 3
+    assert mean == pytest.approx(held_out["result"], abs=2e-3)
+    assert sum(held_out["rises"].values()) / 3 == pytest.approx(mean - held_out["frames"][0], abs=2e-3)
     path = trainer.export({"stage": "test"})
     again = model()
     told = load_adapter(again.denoiser.model, path, "restore", {})

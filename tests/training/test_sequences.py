@@ -49,6 +49,21 @@ def test_foundir_is_matched_by_stem(foundir: Path) -> None:
     assert [pair.name for pair in find_pairs([turned], "foundir")] == [pair.name for pair in pairs]
 
 
+def test_a_png_may_hold_jpeg_data(tmp_path: Path) -> None:
+    """As some of FoundIR's do."""
+    lq, hq = tmp_path / "01Blur" / "LQ" / "0001.png", tmp_path / "01Blur" / "GT" / "0001.png"
+    save(lq)
+    save(hq.with_suffix(".jpg"), seed=2)
+    hq.with_suffix(".jpg").rename(hq)
+    assert hq.read_bytes().startswith(b"\xff\xd8")
+    (pair,) = find_pairs([tmp_path])
+    assert (pair.hq, pair.height, pair.width) == (hq, 40, 60)
+    clip = PairSequences([pair]).draw(0, 40, 5, generator(0))
+    # Its crop spans the whole height.
+    places = read_image(hq).frames[0].unfold(-1, 40, 1).permute(2, 0, 1, 3)
+    assert any(torch.equal(place, clip[-1]) for place in places)
+
+
 def test_realce_enlarges_and_orientation_counts(tmp_path: Path) -> None:
     hq = save(tmp_path / "train" / "52mm" / "a.png", 64, 96)
     save(tmp_path / "train" / "26mm" / "a.png", 32, 48)

@@ -20,7 +20,7 @@ from unfade.training import team
 from unfade.training.optimizer import orthogonalised, split_parameters
 from unfade.training.photos import Photos, load_photos, pack
 from unfade.training.samples import SampleRule, draw_mixture, draw_sample
-from unfade.training.tiny import TinyRun, TinyTrainer, relative_error
+from unfade.training.tiny import TinyRun, TinyTrainer, missing_texture, relative_error
 
 SMALL = TinyConfig(widths=(8, 16, 24), blocks=(1, 1, 1), context=16, buckets=64)
 RUN = TinyRun(
@@ -133,6 +133,22 @@ def test_the_loss_is_the_share_of_error_left() -> None:
     half = degraded / 2
     assert float(relative_error(half, clean, degraded, 0.03)) == pytest.approx(0.5, abs=3e-3)
     assert float(relative_error(clean, clean, clean, 0.02)) == pytest.approx(0.005 / 0.02, rel=1e-3)
+
+
+def test_missing_texture_is_the_share_of_local_contrast_that_differs() -> None:
+    clean = torch.rand(2, 3, 32, 32)
+    even = clean.mean((1, 2, 3), keepdim=True)
+    for left, missing in ((1.0, 0.0), (0.5, 0.5), (0.0, 1.0), (1.5, 0.5)):
+        other = even + left * (clean - even)
+        assert float(missing_texture(other, clean)) == pytest.approx(missing, abs=0.03)
+    # It is local: the same contrast elsewhere is not what is wanted.
+    halves = clean.clone()
+    halves[..., 16:] = 0.5
+    assert float(missing_texture(halves.flip(3), halves)) > 1
+    # Where nothing varies there is nothing to miss, and no gradient runs away.
+    flat = torch.full((1, 3, 16, 16), 0.5, requires_grad=True)
+    missing_texture(flat, flat.detach()).backward()
+    assert flat.grad is not None and torch.isfinite(flat.grad).all()
 
 
 def test_a_loss_that_is_not_a_number_keeps_the_state(photos: Photos, tmp_path: Path) -> None:

@@ -159,7 +159,9 @@ def open_captioner(model: str | Path, device: torch.device | str = "cpu") -> Lan
             "model folder"
         )
     if find_spec("transformers") is None:
-        raise ModelError(f"the captioner {name} needs more than is installed: pip install 'unfade[captions]'")
+        raise ModelError(
+            f"the captioner {name} needs more than is installed: pip install '.[captions]' in the clone of unfade"
+        )
     hub_id = info.hub_id if info else name
     folder = path if info is None and path.is_dir() else cached(hub_id)
     if folder is None:
@@ -189,7 +191,9 @@ def _load(folder: Path, name: str, device: torch.device, dtype: torch.dtype) -> 
         )
     except ImportError as error:
         library = "torchvision" if "torchvision" in str(error).lower() else "more than is installed"
-        raise ModelError(f"the captioner {name} needs {library}: pip install 'unfade[captions]'") from error
+        raise ModelError(
+            f"the captioner {name} needs {library}: pip install '.[captions]' in the clone of unfade"
+        ) from error
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(
             f"{folder} is not a whole image-text-to-text model of transformers; get its files again or name another"

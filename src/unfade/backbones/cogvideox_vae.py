@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from unfade.backbones.cogvideox_strips import Strips
+from unfade.backbones.precision import true_fp32
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl_cogvideox import AutoencoderKLCogVideoX
@@ -104,6 +105,7 @@ class CogVideoXVae:
         cache: dict[str, Tensor] | None = None
 
         @torch.inference_mode()
+        @true_fp32()
         def encode(chunk: Tensor) -> Tensor:
             nonlocal cache, strips
             self._arrive()
@@ -131,6 +133,7 @@ class CogVideoXVae:
         return self._latents(image.unsqueeze(2), dice) * self.image_scale
 
     @torch.inference_mode()
+    @true_fp32()
     def _latents(self, clip: Tensor, dice: torch.Generator | None) -> Tensor:
         first = min(clip.shape[2], cast(int, self.model.num_sample_frames_batch_size) + 1)
         if self._strips(clip.shape[0] * clip.shape[3] * clip.shape[4], first):
@@ -153,7 +156,7 @@ class CogVideoXVae:
         encode = self.encoding()
         return DiagonalGaussianDistribution(torch.cat([encode(chunk) for chunk in chunks], dim=2))
 
-    def decode(self, latents: Tensor) -> Iterator[Tensor]:
+    def decode(self, latents: Tensor, last: bool = False) -> Iterator[Tensor]:
         """Frames of a clip's scaled latents, without those in front, chunk by chunk as the model was trained.
 
         An odd number of latents gives one frame for the first and four for each further one. The first chunk has
@@ -161,6 +164,7 @@ class CogVideoXVae:
 
         Args:
             latents: `[B, z, 2k + 1, h, w]`.
+            last: whether the last frame is all that is wanted, which changes nothing: no chunk is kept anyway.
 
         Yields:
             `[B, 3, t, H, W]` in [0, 1], float32, on the VAE's device.
@@ -186,6 +190,7 @@ class CogVideoXVae:
             start, stop = stop, stop + size
 
     @torch.inference_mode()
+    @true_fp32()
     def _chunk(
         self, latents: Tensor, caches: list[dict[str, Tensor] | None], strips: Strips | None
     ) -> Tensor:

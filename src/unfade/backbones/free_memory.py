@@ -6,6 +6,13 @@ import torch
 
 # What is left to the driver, to libraries' work space and to gaps between blocks, of a device's free memory.
 _RESERVED, _SHARE = 600_000_000, 0.94
+# How PyTorch, Apple's Metal and NVIDIA's libraries, which take memory of their own, say that there is none left.
+_SAYINGS = (
+    "can't allocate memory",
+    "MPS backend out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
 
 
 def free_bytes(device: torch.device) -> int:
@@ -36,4 +43,4 @@ def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that the device's or the host's memory ran out."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return isinstance(error, RuntimeError) and any(saying in str(error) for saying in _SAYINGS)

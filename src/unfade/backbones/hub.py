@@ -55,17 +55,23 @@ def lacking(folder: Path) -> Path | None:
         if not (folder / part / name).is_file():
             return folder / part / name
     for part in ("transformer", "vae"):
-        if missing := _missing_weights(folder / part, "diffusion_pytorch_model"):
+        if missing := missing_weights(folder / part, "diffusion_pytorch_model"):
             return missing
     encoder, tokenizer = folder / "text_encoder", folder / "tokenizer"
     if not encoder.is_dir() and PromptEmbeddings(folder).knows_its_encoder:
         return None
     if not any((tokenizer / name).is_file() for name in ("tokenizer.json", "spiece.model")):
         return tokenizer
-    return None if not (missing := _missing_weights(encoder, "model")) else missing
+    return None if not (missing := missing_weights(encoder, "model")) else missing
 
 
-def _missing_weights(part: Path, stem: str) -> Path | None:
+def missing_weights(part: Path, stem: str) -> Path | None:
+    """The first file of weights that a folder lacks, of a single one or of those its index names; None if it is whole.
+
+    Args:
+        part: the folder.
+        stem: of the files' names.
+    """
     index = part / f"{stem}.safetensors.index.json"
     names = [f"{stem}.safetensors"]
     if index.is_file():

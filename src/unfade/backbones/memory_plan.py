@@ -8,7 +8,7 @@ from unfade.backbones.free_memory import usable
 
 Weights = Literal["resident", "offload", "group", "fp8"]
 VaeTiles = Literal["auto", "on", "off"]
-Phase = Literal["encode", "denoise", "decode"]
+Phase = Literal["place", "encode", "denoise", "decode"]
 
 _PHASES: tuple[Phase, ...] = ("encode", "denoise", "decode")
 
@@ -42,6 +42,13 @@ class MemoryPlan:
     def name(self) -> str:
         """For people and provenance: the way of the weights, and the VAE's tiles if there are any."""
         return self.weights + (f", VAE in tiles of {self.tile}" if self.tile else "")
+
+    @property
+    def place(self) -> int:
+        """Bytes of weights that lie on the device before anything is computed; 0 where they come when they are used."""
+        if self.weights != "resident":
+            return 0
+        return self.encode - self.footprint.encode_tiled.get(self.tile, self.footprint.encode)
 
     @property
     def peak(self) -> int:

@@ -68,6 +68,11 @@ def check_folder(path: Path) -> None:
     Raises:
         ModelError: there is none.
     """
+    if path.is_file():
+        raise ModelError(
+            f"{path.stem} is no video model but a file ({path.name}); name a folder in diffusers' layout "
+            "(transformer/, vae/, scheduler/)"
+        )
     if not path.is_dir():
         raise ModelError(
             f"no model folder at {path}; name a folder in diffusers' layout (transformer/, vae/, scheduler/)"

@@ -22,6 +22,8 @@ EVIDENCE = 3 * OCTAVES + 6
 # Rows looked at together, so that a large photo's squares and halves take little room. A multiple of 2^OCTAVES.
 _ROWS = 512
 LARGEST = 1.5
+# Change of a photo's mean level from which on an answer is one about its light.
+_BRIGHTER = 0.02
 
 
 def evidence_of(degraded: Tensor, predicted: Tensor) -> Tensor:
@@ -98,11 +100,19 @@ class Trust(nn.Module):
         return LARGEST * torch.sigmoid(self.layers(seen.clamp(-5, 5)))[:, 0]
 
 
+def _as_bright(evidence: Tensor, wanted: float, share: Tensor) -> Tensor:
+    """The share of each way at which photos have a mean level, `[B]`; `share` where the way changes hardly any."""
+    photo, change = (part.mean(1) for part in evidence[:, -6:].split(3, 1))
+    led = (wanted - photo) / torch.where(change.abs() < _BRIGHTER, torch.ones_like(change), change)
+    return torch.where(change.abs() < _BRIGHTER, share, led.clamp(0, LARGEST))
+
+
 def trusting(
     denoiser: Denoiser,
     trust: Trust | None,
     strength: float = 1.0,
     steady: Callable[[Tensor], Tensor] = lambda evidence: evidence,
+    brightness: float | None = None,
 ) -> Denoiser:
     """The same denoiser, followed as far as its answer at the start of a walk lets one trust it.
 
@@ -112,6 +122,8 @@ def trusting(
             way.
         strength: factor on the share of the way that is gone, as a user asks for.
         steady: what is made of the evidence first; for footage, an average over the shot.
+        brightness: mean level of the result's pixels in [0, 1] that is wanted, where an answer leads there; its way is
+            gone as far as that, whatever trust and strength say.
     """
     share = torch.full((1,), strength)
 
@@ -127,8 +139,11 @@ def trusting(
                 x if t == 0 else torch.lerp(degraded, x, 1 / share[:, None, None, None].clamp_min(0.01).to(x))
             )
             predicted = denoiser(uncut, t, condition)
-            if t == 0 and trust is not None:
-                share = strength * trust(steady(evidence_of(degraded, predicted)))
+            if t == 0 and (trust is not None or brightness is not None):
+                evidence = steady(evidence_of(degraded, predicted))
+                share = torch.full((len(x),), strength) if trust is None else strength * trust(evidence)
+                if brightness is not None:
+                    share = _as_bright(evidence, brightness, share)
             weight = share[:, None, None, None].to(predicted)
             return torch.lerp(degraded, predicted, weight, out=predicted).clamp_(0, 1)
 

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import torch
 from torch import Tensor
 
 from unfade.backbones.captioner import CAPTIONERS, CaptionerInfo, LanguageCaptioner, open_captioner
+from unfade.backbones.hub import cached, missing_weights
 from unfade.core import ModelError
-from unfade.prompts.captions import remembered
-from unfade.prompts.footage import FootageCaptioner, check_frames
+from unfade.prompts.captions import default_captions, remembered
+from unfade.prompts.footage import FootageCaptioner, FootageRules, check_frames
 from unfade.prompts.vividvr import INSTRUCTION, QUERY
 
 # Room for 90 words and what a talkative model adds to them.
@@ -33,6 +35,9 @@ VIDEO_CAPTIONERS: dict[str, CaptionerInfo] = {
     info.name: info for info in (*(info for info in CAPTIONERS.values() if info.name != "blip"), PUBLISHED)
 }
 DEFAULT = "qwen3-vl-4b"
+AUTO = "auto"
+# What the processor of `DEFAULT` is made of.
+_LIBRARIES = ("transformers", "torchvision", "PIL")
 
 
 class VideoCaptioner(LanguageCaptioner):
@@ -222,6 +227,64 @@ def open_video_captioner(
             f"folder and allow it with --trust-remote-code, or use the captioner {DEFAULT}, or rules"
         )
     return CogVLMCaptioner(found.folder, found.name, query or QUERY, device)
+
+
+def choose_video_captioner(
+    model: str | Path = AUTO,
+    device: torch.device | str = "cpu",
+    *,
+    trust_remote_code: bool = False,
+    captions: Path | None = None,
+) -> FootageCaptioner:
+    """Who says what is in footage; what a model says is kept. Nothing is loaded yet and the network is never asked.
+
+    Args:
+        model: "auto", "rules" or as `open_video_captioner` takes it. "auto" is the best that this machine has: in the
+            hub's cache, the published captioner, if its code may be run, or `DEFAULT`, each if it is whole and what it
+            needs is installed; else the rules.
+        device: where a model computes.
+        trust_remote_code: whether the Python code of CogVLM2-caption may be run.
+        captions: folder in which captions are kept; the user's cache by default.
+
+    Raises:
+        ModelError: as `open_video_captioner`.
+    """
+    if str(model) == FootageRules.name:
+        return FootageRules()
+    found = (
+        _best_here(device, trust_remote_code)
+        if str(model) == AUTO
+        else open_video_captioner(model, device, trust_remote_code=trust_remote_code)
+    )
+    return FootageRules() if found is None else KeptDescriptions(found, captions or default_captions())
+
+
+def _best_here(
+    device: torch.device | str, trust_remote_code: bool
+) -> VideoCaptioner | CogVLMCaptioner | None:
+    """A model that lies in the hub's cache and has all it needs; None if there is none."""
+    if not _installed(_LIBRARIES[:1]):
+        return None
+    if trust_remote_code and (folder := _whole(PUBLISHED)) and _is_cogvlm(folder):
+        from transformers.dynamic_module_utils import get_imports
+
+        if all(_installed(get_imports(path)) for path in folder.glob("*.py")):
+            return CogVLMCaptioner(folder, PUBLISHED.name, device=device)
+    if (folder := _whole(VIDEO_CAPTIONERS[DEFAULT])) and _installed(_LIBRARIES):
+        return VideoCaptioner(folder, DEFAULT, device=device)
+    return None
+
+
+def _whole(info: CaptionerInfo) -> Path | None:
+    """The folder of a captioner that was downloaded to its end."""
+    folder = cached(info.hub_id)
+    if folder is None or not (folder / "config.json").is_file() or missing_weights(folder, "model"):
+        return None
+    return folder
+
+
+def _installed(modules: Iterable[str]) -> bool:
+    return all(find_spec(module) is not None for module in modules)
 
 
 class KeptDescriptions:

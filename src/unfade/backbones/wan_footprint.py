@@ -23,6 +23,7 @@ def footprint_of(
     prompts: int = 2,
     text_tokens: int = 512,
     denoised: tuple[int, int] | None = None,
+    last: bool = False,
 ) -> Footprint:
     """Runs every phase on the meta device, where shapes are real and memory is not.
 
@@ -34,12 +35,13 @@ def footprint_of(
         prompts: how many are in use; 2 with guidance.
         text_tokens: of one prompt.
         denoised: (height, width) of what is denoised at once, where that is a tile of the canvas.
+        last: whether the last frame is all that is wanted, so that tiles keep no other.
 
     Raises:
         ValueError: the model can't have this size.
     """
     known = json.dumps([dict(part) for part in (config.transformer, config.vae, config.scheduler)])
-    return _footprint(known, canvas, frames, dtype, vae_dtype, prompts, text_tokens, denoised or canvas)
+    return _footprint(known, canvas, frames, dtype, vae_dtype, prompts, text_tokens, denoised or canvas, last)
 
 
 @lru_cache(32)
@@ -52,6 +54,7 @@ def _footprint(
     prompts: int,
     text_tokens: int,
     denoised: tuple[int, int],
+    last: bool,
 ) -> Footprint:
     config = WanConfig(*json.loads(known))
     height, width = canvas
@@ -74,7 +77,7 @@ def _footprint(
     waiting = latents.numel() * dtype.itemsize * (prompts - 1)
     encode, encode_flops = peak_and_flops(lambda: vae.encode(image))
     decode, decode_flops = peak_and_flops(lambda: [chunk.shape for chunk in vae.decode(latents)])
-    tiled, tile_flops = _tiled(wan.vae.model, latents, vae_dtype, decode, decode_flops)
+    tiled, tile_flops = _tiled(wan.vae.model, latents, vae_dtype, decode, decode_flops, last)
     return Footprint(
         transformer=around + layers * block,
         vae=bytes_of(vae.model),
@@ -94,7 +97,7 @@ def _footprint(
 
 
 def _tiled(
-    vae: Any, latents: torch.Tensor, dtype: torch.dtype, whole: int, whole_flops: float
+    vae: Any, latents: torch.Tensor, dtype: torch.dtype, whole: int, whole_flops: float, last: bool
 ) -> tuple[dict[int, int], dict[int, float]]:
     """Peak and arithmetic for each side of tiles, from the one that has most around it."""
     z = torch.empty_like(latents, dtype=dtype)
@@ -110,9 +113,9 @@ def _tiled(
         )
         sizes = {name: _outer(line) for name, line in (("rows", rows), ("columns", columns))}
         peak, one = peak_and_flops(
-            lambda row=row, column=column: next(tiles_decoded(vae, z, [row], [column]))[2].shape
+            lambda row=row, column=column: next(tiles_decoded(vae, z, [row], [column], last))[2].shape
         )
-        frames = (latents.shape[2] - 1) * vae.config["scale_factor_temporal"] + 1
+        frames = 1 if last else (latents.shape[2] - 1) * vae.config["scale_factor_temporal"] + 1
         stride = vae.config["scale_factor_spatial"]
         canvas = 3 * frames * latents.shape[3] * latents.shape[4] * stride**2
         # The canvas in the VAE's precision is converted to fp32 at the end.

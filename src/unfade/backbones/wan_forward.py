@@ -2,8 +2,11 @@
 
 diffusers embeds, projects and adds one row of modulation for every token, and projects the prompt's keys and values
 again at every step. Restoring has two times (0 for the first latent, t for the rest) and one prompt.
+
+The time is embedded in fp32 whatever the arithmetic around it is, as Wan was trained and as it restores.
 """
 
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from types import MethodType
 from typing import TYPE_CHECKING, Any
@@ -59,6 +62,8 @@ def prepare(model: "WanTransformer3DModel") -> None:
     if getattr(model, KEY, False):
         return
     model.forward = MethodType(_model_forward, model)  # type: ignore[method-assign]
+    embedder = model.condition_embedder.time_embedder
+    embedder.forward = MethodType(_exact_forward, embedder)
     for block in model.blocks:
         block.forward = MethodType(_block_forward, block)  # type: ignore[method-assign]
     setattr(model, KEY, True)
@@ -103,6 +108,15 @@ def _model_forward(
     from diffusers.models.modeling_outputs import Transformer2DModelOutput
 
     return Transformer2DModelOutput(sample=sample)
+
+
+def _exact_forward(embedder: Any, sample: Tensor) -> Tensor:
+    """In the precision of its weights, which diffusers keeps in fp32, where autocast would take bf16 in training."""
+    kind = sample.device.type
+    # The meta device, where memory is predicted, knows no autocast.
+    exact = torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext()
+    with exact:
+        return type(embedder).forward(embedder, sample)
 
 
 def _times(embedder: Any, times: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:

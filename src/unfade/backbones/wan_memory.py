@@ -30,6 +30,7 @@ def choose_memory_plan(
     prompts: int = 2,
     denoised: tuple[int, int] | None = None,
     extra: int = 0,
+    last: bool = False,
 ) -> MemoryPlan:
     """The quickest plan that is predicted to fit; if none does, the one that needs least (see `fits`).
 
@@ -45,6 +46,7 @@ def choose_memory_plan(
         prompts: in use; 2 with guidance.
         denoised: (height, width) of what is denoised at once, where that is less than the canvas.
         extra: bytes of adapters beside the transformer.
+        last: whether the last frame is all that is wanted.
 
     Raises:
         ValueError: `wanted` or `tiles` is unknown, or the model can't have this size.
@@ -55,7 +57,7 @@ def choose_memory_plan(
     ):
         if value not in legal:
             raise ValueError(f"{name} must be one of {', '.join(legal)}, not {value!r}")
-    footprint = footprint_of(config, canvas, frames, dtype, vae_dtype, prompts, denoised=denoised)
+    footprint = footprint_of(config, canvas, frames, dtype, vae_dtype, prompts, denoised=denoised, last=last)
     plans = plans_of(footprint, free_bytes, tiles, host=device == "cpu", extra=extra)
     if wanted == "fp8":
         plans = plans_with(footprint, "fp8", free_bytes, tiles, extra)

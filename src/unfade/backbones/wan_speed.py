@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from unfade.backbones.memory_plan import MemoryPlan
+from unfade.backbones.precision import true_fp32
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ def measure_rates(
     kernel = torch.randn(channels, channels, 3, 3, 3, device=device, dtype=vae_dtype)
     block = torch.zeros((4 if small else 128) << 20, dtype=torch.uint8)
     volume = frames * side * side
-    with torch.inference_mode():
+    with torch.inference_mode(), true_fp32():
         return Rates(
             matmul=2.0 * rows * inner * columns / _best(lambda: left @ right, device),
             convolution=2.0

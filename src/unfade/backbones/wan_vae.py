@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor
 
+from unfade.backbones.precision import true_fp32
 from unfade.backbones.wan_vae_tiles import decode_in_tiles
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class WanVae:
             self.before()
 
     @torch.inference_mode()
+    @true_fp32()
     def encode(self, clip: Tensor) -> Tensor:
         """The mode of the posterior of a clip, normalised.
 
@@ -75,7 +77,7 @@ class WanVae:
         self.frames_encoded += clip.shape[0] * clip.shape[2]
         return self.normalised(self.model.encode(pixels, return_dict=False)[0].mode())
 
-    def decode(self, latents: Tensor) -> Iterator[Tensor]:
+    def decode(self, latents: Tensor, last: bool = False) -> Iterator[Tensor]:
         """Frames of normalised latents as they come: the first alone, then four for each further latent.
 
         The decoder is causal and carries what it needs from chunk to chunk, so a chunk may be dropped before
@@ -83,6 +85,7 @@ class WanVae:
 
         Args:
             latents: `[B, z, k, h, w]`.
+            last: whether the last frame is all that is wanted: in tiles, it comes alone then and no other is kept.
 
         Yields:
             `[B, 3, t, H, W]` in [0, 1], float32, on the VAE's device.
@@ -90,13 +93,9 @@ class WanVae:
         self._arrive()
         with torch.inference_mode():
             z = self.denormalised(latents.to(self.device)).to(self.dtype)
-        if self.model.use_tiling:
-            with torch.inference_mode():
-                yield self._pixels(self.model.decode(z, return_dict=False)[0])
-            return
-        if 0 < self.tile < max(z.shape[3:]) * cast(int, self.model.config["scale_factor_spatial"]):
-            with torch.inference_mode():
-                yield self._pixels(decode_in_tiles(self.model, z, self.tile))
+        large = max(z.shape[3:]) * cast(int, self.model.config["scale_factor_spatial"]) > self.tile > 0
+        if self.model.use_tiling or large:
+            yield self._at_once(z, last)
             return
         # What AutoencoderKLWan._decode does, less keeping every chunk; its caches belong to the instance.
         self.model.clear_cache()
@@ -106,11 +105,24 @@ class WanVae:
             yield self._chunk(z[:, :, index : index + 1], cache, index == 0)
 
     @torch.inference_mode()
+    @true_fp32()
+    def _at_once(self, z: Tensor, last: bool) -> Tensor:
+        every = cast(int, self.model.config["scale_factor_temporal"])
+        self.frames_decoded += z.shape[0] * (every * (z.shape[2] - 1) + 1)
+        if self.model.use_tiling:
+            frames = self.model.decode(z, return_dict=False)[0]
+            return _pixels(frames[:, :, -1:] if last else frames)
+        return _pixels(decode_in_tiles(self.model, z, self.tile, last))
+
+    @torch.inference_mode()
+    @true_fp32()
     def _chunk(self, z: Tensor, cache: list[Tensor | None], first: bool) -> Tensor:
         self._arrive()
         latent = self.model.post_quant_conv(z)
         chunk = self.model.decoder(latent, feat_cache=cache, feat_idx=[0], first_chunk=first)
-        return self._pixels(self._unpatched(chunk).clamp(-1, 1))
+        chunk = self._unpatched(chunk).clamp(-1, 1)
+        self.frames_decoded += chunk.shape[0] * chunk.shape[2]
+        return _pixels(chunk)
 
     def _unpatched(self, chunk: Tensor) -> Tensor:
         from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
@@ -118,6 +130,6 @@ class WanVae:
         size = self.model.config["patch_size"]
         return chunk if size is None else unpatchify(chunk, patch_size=size)
 
-    def _pixels(self, chunk: Tensor) -> Tensor:
-        self.frames_decoded += chunk.shape[0] * chunk.shape[2]
-        return chunk.float() * 0.5 + 0.5
+
+def _pixels(chunk: Tensor) -> Tensor:
+    return chunk.float() * 0.5 + 0.5

@@ -19,19 +19,21 @@ if TYPE_CHECKING:
 _KEPT = 2  # frames that a causal convolution looks back
 
 
-def decode_in_tiles(model: "AutoencoderKLWan", z: Tensor, side: int) -> Tensor:
+def decode_in_tiles(model: "AutoencoderKLWan", z: Tensor, side: int, last: bool = False) -> Tensor:
     """What `model.decode` gives, up to rounding, in the memory of one tile.
 
     Args:
         model: the VAE.
         z: its own latents, `[B, z, k, h, w]`.
         side: largest side of what a tile contributes, in pixels; at least the VAE's stride.
+        last: whether the last frame is all that is kept.
 
     Returns:
         `[B, 3, t, H, W]` in [-1, 1].
     """
     whole: Tensor | None = None
-    for rows, columns, frames in tiles_decoded(model, z, *tile_grid(model, z.shape[3], z.shape[4], side)):
+    grid = tile_grid(model, z.shape[3], z.shape[4], side)
+    for rows, columns, frames in tiles_decoded(model, z, *grid, last):
         if whole is None:
             stride = model.config["scale_factor_spatial"]
             whole = frames.new_empty(*frames.shape[:3], z.shape[3] * stride, z.shape[4] * stride)
@@ -60,9 +62,12 @@ def reach(model: "AutoencoderKLWan") -> int:
 
 
 def tiles_decoded(
-    model: "AutoencoderKLWan", z: Tensor, rows: Sequence[Tile], columns: Sequence[Tile]
+    model: "AutoencoderKLWan", z: Tensor, rows: Sequence[Tile], columns: Sequence[Tile], last: bool = False
 ) -> Iterator[tuple[slice, slice, Tensor]]:
-    """Tile after tile: where it lies on the canvas, in pixels, and its frames `[B, 3, t, H', W']` in [-1, 1]."""
+    """Tile after tile: where it lies on the canvas, in pixels, and its frames `[B, 3, t, H', W']` in [-1, 1].
+
+    With `last`, only the last of its frames, and none of those before it is held longer than the next takes.
+    """
     features, begin = _features(model, z)
     ratio = z.shape[4] * model.config["scale_factor_spatial"] // features[0].shape[4]
     for row in rows:
@@ -73,7 +78,8 @@ def tiles_decoded(
                 window = feature[
                     ..., row.outer_start : row.outer_stop, column.outer_start : column.outer_stop
                 ]
-                parts.append(_inner(_head(model, window, cache, begin, index == 0), row, column, ratio))
+                made = _inner(_head(model, window, cache, begin, index == 0), row, column, ratio, last)
+                parts = [made] if last else [*parts, made]
             del cache
             yield _span(row, ratio), _span(column, ratio), torch.cat(parts, dim=2)
 
@@ -126,7 +132,7 @@ def _span(tile: Tile, ratio: int) -> slice:
     return slice(tile.start * ratio, tile.stop * ratio)
 
 
-def _inner(pixels: Tensor, row: Tile, column: Tile, ratio: int) -> Tensor:
+def _inner(pixels: Tensor, row: Tile, column: Tile, ratio: int, last: bool) -> Tensor:
     top, left = (row.start - row.outer_start) * ratio, (column.start - column.outer_start) * ratio
     height, width = (row.stop - row.start) * ratio, (column.stop - column.start) * ratio
-    return pixels[..., top : top + height, left : left + width].clone()
+    return pixels[:, :, -1 if last else 0 :, top : top + height, left : left + width].clone()

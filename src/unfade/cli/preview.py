@@ -1,15 +1,21 @@
-"""A few seconds of each clip first: results of their own, from excerpts that are gone afterwards."""
+"""A few seconds or a part of each clip first: results of their own, from excerpts that are gone afterwards."""
 
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from unfade.media.excerpt import Span
+    from unfade.media.images import ImageInfo
+    from unfade.media.video import VideoInfo
+    from unfade.restore.load import Loaded
     from unfade.restore.outputs import Job
+
+    Info = ImageInfo | VideoInfo
 
 
 def as_previews(jobs: "Sequence[Job]") -> "tuple[Job, ...]":
@@ -41,16 +47,36 @@ def as_previews(jobs: "Sequence[Job]") -> "tuple[Job, ...]":
 
 
 @contextmanager
-def excerpted(job: "Job", span: "Span | None") -> "Iterator[Job]":
-    """The job on an excerpt of its input, in a temporary folder; without a span, the job itself."""
+def excerpted(job: "Job", info: "Info", span: "Span | None") -> "Iterator[tuple[Job, Info]]":
+    """The job on an excerpt of its input, in a temporary folder, and what that says of itself.
+
+    Without a span, the job itself.
+
+    Raises:
+        InputError: there is no such part of the input, or it is damaged there.
+        OutputError: the excerpt can't be written.
+    """
     from unfade.media.excerpt import write_excerpt
+    from unfade.media.video import probe_video
     from unfade.media.video_writer import CONTAINERS
 
     if span is None:
-        yield job
+        yield job, info
         return
     with tempfile.TemporaryDirectory(prefix="unfade-") as folder:
         suffix = job.input.suffix.lower()
         excerpt = Path(folder) / f"{job.input.stem}{suffix if suffix in CONTAINERS else '.mkv'}"
         write_excerpt(job.input, span, excerpt)
-        yield replace(job, input=excerpt)
+        yield replace(job, input=excerpt), probe_video(excerpt)
+
+
+def as_in_the_whole(restorer: "Loaded", part: "Info", whole: "Info") -> "Loaded":
+    """The restorer, or one under which a part of the picture comes out as large as it does in the whole."""
+    from unfade.restore.vivid_restorer import VividRestorer
+
+    sizes = (part.height, part.width), (whole.height, whole.width)
+    if not isinstance(restorer, VividRestorer) or sizes[0] == sizes[1]:
+        return restorer
+    changed = copy(restorer)
+    changed.settings = restorer.settings.of_part(*sizes)
+    return changed

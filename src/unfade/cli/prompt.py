@@ -31,13 +31,14 @@ def prompt(
         typer.Option("--kind", help="A prompt that fits the photo, or the task's fixed one."),
     ] = "scene",
     captioner: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--captioner",
             help="rules (measures the pixels, no model), qwen3-vl-4b, llava-onevision-7b, llava-onevision-0.5b, blip "
-            "(photos only), a hub id or a model folder (of footage also CogVLM2-caption's).",
+            "(photos only), a hub id or a model folder (of footage also CogVLM2-caption's, or auto, the best of them "
+            "that is on this machine). Default: rules of photos, auto of footage.",
         ),
-    ] = "rules",
+    ] = None,
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Let CogVLM2-caption's folder run the code in it.")
     ] = False,
@@ -71,7 +72,7 @@ def prompt(
             raise UsageError("vivid-vr has neither tasks nor fixed prompts; leave out --task and --kind")
         # Your own prompt needs no captioner.
         looks = footage_captioner_of(
-            "rules" if own and own.strip() else captioner, captions, trust_remote_code, device
+            "rules" if own and own.strip() else captioner or "auto", captions, trust_remote_code, device
         )
         return _tell_footage(photo, own, looks, format, max_megapixels)
     picture = read_image(photo, max_megapixels=max_megapixels).frames[0]
@@ -82,7 +83,7 @@ def prompt(
         chosen = (
             plain_prompt(wanted)
             if kind == "uniform"
-            else scene_prompt(picture, wanted, captioner_of(captioner, captions, device))
+            else scene_prompt(picture, wanted, captioner_of(captioner or "rules", captions, device))
         )
     if format == "json":
         row = {
@@ -131,16 +132,13 @@ def _tell_footage(
 def footage_captioner_of(
     name: str, captions: Path | None, trust_remote_code: bool = False, device: "Device" = "auto"
 ) -> "FootageCaptioner":
-    """What looks at footage: as `captioner_of`."""
-    from unfade.backbones.video_captioner import KeptDescriptions, open_video_captioner
-    from unfade.prompts.captions import default_captions
-    from unfade.prompts.footage import FootageRules
+    """What looks at footage: as `captioner_of`, and "auto" for the best that is on this machine."""
+    from unfade.backbones.video_captioner import choose_video_captioner
     from unfade.restore.device import choose_device
 
-    if name == FootageRules.name:
-        return FootageRules()
-    model = open_video_captioner(name, choose_device(device), trust_remote_code=trust_remote_code)
-    return KeptDescriptions(model, captions or default_captions())
+    return choose_video_captioner(
+        name, choose_device(device), trust_remote_code=trust_remote_code, captions=captions
+    )
 
 
 def captioner_of(name: str, captions: Path | None, device: "Device" = "auto") -> "Captioner":

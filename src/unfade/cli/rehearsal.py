@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from unfade.cli.board import Bar, Format, report_line
+from unfade.cli.preview import as_in_the_whole, excerpted
 
 if TYPE_CHECKING:
     from unfade.core import Plan
+    from unfade.media.excerpt import Span
     from unfade.media.images import ImageInfo
     from unfade.media.video import VideoInfo
     from unfade.restore.engine import PixelRestorer
@@ -30,62 +32,78 @@ def rehearse(
     filing: "Filing",
     format: Format,
     settings: dict[str, Any],
+    span: "Span | None" = None,
 ) -> list["JobReport"]:
-    """What would be done.
+    """What would be done, of the parts of clips that a span names, or of all.
 
     Of a pixel model, with the time estimated from restoring one small patch here and now; of a video model, with
     the work it would be, and the time and the memory predicted from that.
     """
-    from unfade.core import UnfadeError
-    from unfade.media.images import ImageInfo
-    from unfade.media.video import VideoInfo
     from unfade.restore.engine import PixelRestorer
-    from unfade.restore.footage import check_work
-    from unfade.restore.job import JobReport, check_transparency
-    from unfade.restore.vivid_restorer import VividRestorer
+    from unfade.restore.job import JobReport
 
     per_megapixel = None
     if isinstance(restorer, PixelRestorer):
         per_megapixel = _seconds_per_megapixel(restorer, prompt, plan)
     reports: list[JobReport] = []
     for job, info in ready:
-        megapixels = info.width * info.height / 1e6
+        megapixels, found = info.width * info.height / 1e6, dict[str, Any]()
         try:
-            if isinstance(info, ImageInfo):
-                check_transparency(job, info, filing)
+            with excerpted(job, info, span) as (taken, part):
+                megapixels = part.width * part.height / 1e6
+                found = _work(taken, part, as_in_the_whole(restorer, part, info), prompt, plan, filing)
+                pace = _pace(part)
+                if per_megapixel is None:
+                    seconds = found.pop("seconds")
+                else:
+                    seconds = per_megapixel * in_all(part) * plan.scale**2
+            report = JobReport(job, "planned", seconds, megapixels, footage=pace)
         except Exception as error:
-            reports.append(JobReport(job, "failed", megapixels=megapixels, error=error))
-            tell(reports[-1], format, settings, None)
-            continue
-        height, width = info.height * plan.scale, info.width * plan.scale
-        found: dict[str, Any] = {"width": width, "height": height}
-        try:
-            if isinstance(restorer, PixelRestorer):
-                if job.confidence is not None:
-                    restorer.check_confidence()
-                found["tiles"] = restorer.num_tiles(height, width, plan)
-            elif isinstance(restorer, VividRestorer):
-                pace = _pace(info)
-                if isinstance(info, VideoInfo):
-                    check_work(job, info, restorer, plan)
-                film = job.film is not None and isinstance(info, VideoInfo)
-                found |= restorer.work(info.height, info.width, plan, pace.frames if pace else 1, film)
-            else:
-                found |= restorer.work(height, width, replace(plan, confidence=job.confidence is not None))
-        except UnfadeError as error:
-            reports.append(JobReport(job, "failed", megapixels=megapixels, error=error))
-            tell(reports[-1], format, settings, None)
-            continue
-        pace = _pace(info)
-        if per_megapixel is None:
-            each = pace.frames if pace and not isinstance(restorer, VividRestorer) else 1
-            seconds = found["predicted_seconds"] * each
-        else:
-            seconds = per_megapixel * in_all(info) * plan.scale**2
-        report = JobReport(job, "planned", seconds, megapixels, footage=pace)
+            report = JobReport(job, "failed", megapixels=megapixels, error=error)
         reports.append(report)
         tell(report, format, {**settings, **found}, None)
     return reports
+
+
+def _work(
+    job: "Job",
+    info: "ImageInfo | VideoInfo",
+    restorer: "Loaded",
+    prompt: str | None,
+    plan: "Plan",
+    filing: "Filing",
+) -> dict[str, Any]:
+    """What a job takes, by name; of a video model, with the seconds.
+
+    Raises:
+        UnfadeError: the job would fail.
+    """
+    from unfade.media.images import ImageInfo
+    from unfade.media.video import VideoInfo
+    from unfade.restore.engine import PixelRestorer
+    from unfade.restore.footage import check_work
+    from unfade.restore.job import check_transparency
+    from unfade.restore.vivid_restorer import VividRestorer
+
+    if isinstance(info, ImageInfo):
+        check_transparency(job, info, filing)
+    height, width, pace = info.height * plan.scale, info.width * plan.scale, _pace(info)
+    found: dict[str, Any] = {"width": width, "height": height}
+    if isinstance(restorer, PixelRestorer):
+        if job.confidence is not None:
+            restorer.check_confidence()
+        return {**found, "tiles": restorer.num_tiles(height, width, plan)}
+    if isinstance(restorer, VividRestorer):
+        if isinstance(info, VideoInfo):
+            check_work(job, info, restorer, plan)
+        film = job.film is not None and isinstance(info, VideoInfo)
+        found |= restorer.work(info.height, info.width, plan, pace.frames if pace else 1, film)
+        captioner = {} if prompt else {"captioner": restorer.captioner.name}
+        return {**found, **captioner, "seconds": found["predicted_seconds"]}
+    # Frames of footage are restored one by one, and of each the result is all that is wanted.
+    keep = job.shows_the_way and not job.footage
+    found |= restorer.work(height, width, replace(plan, keep=keep, confidence=job.confidence is not None))
+    return {**found, "seconds": found["predicted_seconds"] * (pace.frames if pace else 1)}
 
 
 def _seconds_per_megapixel(restorer: "PixelRestorer", prompt: str | None, plan: "Plan") -> float:
@@ -112,6 +130,8 @@ def tell(report: "JobReport", format: Format, settings: dict[str, Any], bar: Bar
         line += f"  {settings['width']} x {settings['height']}, {settings['tiles']} tile(s)"
         if "petaflops" in settings:
             line += f", {settings['windows']} window(s)" if "windows" in settings else ""
+            captioned = "windows" in settings and not settings["prompt"]
+            line += f", captions by {settings['captioner']}" if captioned else ""
             line += f", {settings['evaluations']} evaluations, {settings['petaflops']:g} PFLOP"
             line += f", at most {settings['predicted_peak_gb']:g} GB ({settings['memory']})"
             line += "" if settings["fits"] else ", more than is free"

@@ -106,10 +106,16 @@ def restore(
             "--guidance", help="Towards the prompt; 1 is none, at half the cost.", rich_help_panel=_VIDEO
         ),
     ] = None,
+    guidance_begin: Annotated[
+        float | None,
+        typer.Option(
+            "--guidance-begin", help="Share of the steps without guidance first.", rich_help_panel=_VIDEO
+        ),
+    ] = None,
     guidance_end: Annotated[
         float | None,
         typer.Option(
-            "--guidance-end", help="Share of the steps with guidance, 0 to 1.", rich_help_panel=_VIDEO
+            "--guidance-end", help="Share of the steps where guidance ends.", rich_help_panel=_VIDEO
         ),
     ] = None,
     clip_frames: Annotated[
@@ -184,10 +190,19 @@ def restore(
         str | None,
         typer.Option(
             "--captioner",
-            help="Says what is in the footage, without --prompt: rules, a model's name or folder. Default: rules.",
+            help="Says what is in the footage, without --prompt: rules, a model's name or folder, or auto, the best "
+            "that is on this machine: CogVLM2-caption (with --trust-remote-code), Qwen3-VL, rules. Default: auto.",
             rich_help_panel=_FOOTAGE,
         ),
     ] = None,
+    trust_remote_code: Annotated[
+        bool,
+        typer.Option(
+            "--trust-remote-code",
+            help="Let CogVLM2-caption run the code in its folder. Of the captioner only.",
+            rich_help_panel=_FOOTAGE,
+        ),
+    ] = False,
     short_side: Annotated[
         int | None,
         typer.Option(
@@ -196,6 +211,14 @@ def restore(
             rich_help_panel=_FOOTAGE,
         ),
     ] = None,
+    dynamic_guidance: Annotated[
+        bool,
+        typer.Option(
+            "--dynamic-guidance",
+            help="Let --guidance rise and fall between none and all of it, as CogVideoX's own pipelines can.",
+            rich_help_panel=_FOOTAGE,
+        ),
+    ] = False,
     fidelity: Annotated[
         float | None,
         typer.Option(
@@ -213,6 +236,14 @@ def restore(
     colour: Annotated[
         Literal["adain", "wavelet", "none"] | None,
         typer.Option("--colour", help="How colours are kept. Default: adain.", rich_help_panel=_FOOTAGE),
+    ] = None,
+    colour_window: Annotated[
+        int | None,
+        typer.Option(
+            "--colour-window",
+            help="Over how many frames, an odd number; 1 may flicker. Default: 9.",
+            rich_help_panel=_FOOTAGE,
+        ),
     ] = None,
     protect: Annotated[
         str | None,
@@ -238,8 +269,9 @@ def restore(
         str | None,
         typer.Option(
             "--preview",
-            metavar="2s@00:10",
-            help="Of clips, restore this part only, to {output stem}_preview.",
+            metavar="2s@00:10/512x512+100+50",
+            help="Of clips, restore this part only, to {output stem}_preview: so long from there on, and so wide and "
+            "high so far from the left and the top. Either alone: all of the picture, or the first second.",
             rich_help_panel=_FOOTAGE,
         ),
     ] = None,
@@ -278,7 +310,7 @@ def restore(
         typer.Option(
             "--output-format",
             help="jpeg, png, tiff, webp, avif, gif or ppm. Default: as the input, and avif for HEIC (reading "
-            "which takes the extra: pip install 'unfade\\[heic]'). For clips mp4, m4v, mov or mkv.",
+            "which takes the extra: pip install '.\\[heic]' in the clone of unfade). For clips mp4, m4v, mov or mkv.",
         ),
     ] = None,
     bit_depth: Annotated[
@@ -325,16 +357,17 @@ def restore(
         from unfade.cli.preview import as_previews
         from unfade.media.excerpt import read_span
 
-        if dry_run:
-            raise UsageError("--dry-run tells of whole clips; leave --preview out")
         jobs, span = as_previews(jobs), read_span(preview)
     _check_images_only(jobs, bit_depth, quality, confidence)
     chosen = {
-        "preset": preset, "guidance": guidance, "guidance_end": guidance_end, "frames": clip_frames,
+        "preset": preset, "guidance": guidance, "guidance_begin": guidance_begin, "guidance_end": guidance_end,
+        "frames": clip_frames,
         "large": large, "samples": samples, "words": words, "sampler": sampler,
         "adapter": adapter, "drift_adapter": drift_adapter, "drift": drift,
         "memory": memory, "vae_tiles": vae_tiles, "control": control, "captioner": captioner, "protect": protect,
+        "trust_remote_code": trust_remote_code or None, "dynamic": dynamic_guidance or None,
         "short_side": short_side, "fidelity": fidelity, "window": window, "colour": colour,
+        "colour_window": colour_window,
     }  # fmt: skip
     chosen = {name: value for name, value in chosen.items() if value is not None}
     settings = {"model": model, "prompt": prompt, **asdict(plan), "steps": plan.steps or _own_steps(model)}
@@ -363,7 +396,7 @@ def _run(
     stop_at: int | None = None,
 ) -> list["JobReport"]:
     """Tells and collects a report for every job, those first that fail before any work."""
-    from unfade.cli.preview import excerpted
+    from unfade.cli.preview import as_in_the_whole, excerpted
     from unfade.restore.job import JobReport, run_job
     from unfade.restore.report import explained
 
@@ -384,14 +417,15 @@ def _run(
             raise UsageError(f"{restorer.name} has no use for --stop-at, which is of Vivid-VR; leave it out")
         restorer.stop_at = stop_at
     if dry_run:
-        return reports + rehearse(ready, restorer, prompt, plan, filing, format, settings)
+        return reports + rehearse(ready, restorer, prompt, plan, filing, format, settings, span)
     sizes = {job: in_all(info) for job, info in ready}
     with Bar(sum(sizes.values()), len(ready)) as bar:
-        for job, _ in ready:
+        for job, info in ready:
             bar.begin(job.input.name, sizes[job])
             try:
-                with excerpted(job, span) as taken:
-                    report = run_job(taken, restorer, plan, prompt=prompt, filing=filing, progress=bar.share)
+                with excerpted(job, info, span) as (taken, part):
+                    fitting = as_in_the_whole(restorer, part, info)
+                    report = run_job(taken, fitting, plan, prompt=prompt, filing=filing, progress=bar.share)
             except Exception as error:
                 report = JobReport(job, "failed", error=explained(error, job))
             report = replace(report, job=job)

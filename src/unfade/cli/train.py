@@ -369,7 +369,9 @@ def _check_installed(what: str) -> None:
     from unfade.core import ModelError
 
     if any(find_spec(package) is None for package in ("accelerate", "peft", "diffusers")):
-        raise ModelError(f"training {what} needs more than is installed: pip install 'unfade[models]'")
+        raise ModelError(
+            f"training {what} needs more than is installed: pip install '.[models]' in the clone of unfade"
+        )
 
 
 @contextmanager

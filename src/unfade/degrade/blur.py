@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from unfade.degrade.degradation import Degradation, Draw, from_linear, per_sample, to_linear
+from unfade.degrade.degradation import Degradation, Draw, Ranges, from_linear, per_sample, to_linear
 from unfade.degrade.view import View
 
 
@@ -149,27 +149,29 @@ class DirectionalBlur(Degradation):
     Attributes:
         length: `[B]` in pixels of a photo 1360 wide, scaled with the photo's longer side.
         angle: `[B]` radians.
-        spread: `[B]` standard deviation of the Gaussian, pixels.
+        spread: `[B]` standard deviation of the Gaussian, in the same pixels and scaled likewise.
 
     Source: Progressive Restoration (arXiv 2512.02273), second dataset; ranges are this project's.
     """
 
     name: ClassVar[str] = "directional-blur"
+    lengths: ClassVar[Ranges] = ((9, 21), (25, 51))
+    spreads: ClassVar[Ranges] = ((0, 2), (0, 2))
     length: Tensor
     angle: Tensor
     spread: Tensor
 
     @classmethod
     def draw(cls, draw: Draw) -> Self:
-        length = draw.ranged((9, 21), (25, 51))
-        return cls(length, draw.uniform(0, math.pi), draw.uniform(0, 2))
+        length = draw.ranged(*cls.lengths)
+        return cls(length, draw.uniform(0, math.pi), draw.ranged(*cls.spreads))
 
     def corrupt(self, x: Tensor, severity: Tensor, view: View) -> Tensor:
-        amount = severity.reshape(-1)
         longer = torch.maximum(view.photo_height, view.photo_width)
-        length = 1 + (self.length - 1) * amount * (longer / 1360) / view.pitch(x)
-        linear = convolve(to_linear(x), line_kernels(length, self.angle))
-        return from_linear(convolve(linear, gaussian_kernels(self.spread * amount / view.pitch(x))))
+        # All of it, so that a photo and a smaller copy of it are blurred alike.
+        scale = severity.reshape(-1) * longer / 1360 / view.pitch(x)
+        linear = convolve(to_linear(x), line_kernels(1 + (self.length - 1) * scale, self.angle))
+        return from_linear(convolve(linear, gaussian_kernels(self.spread * scale)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,8 @@ from unfade.degrade.view import View
 
 Strength = Literal["mild", "strong", "any"]
 Codec = Literal["libjpeg", "torch"]
+# (lowest, highest) of a mild draw and of a strong one.
+Ranges = tuple[tuple[float, float], tuple[float, float]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Progressive's training clips: one clean photo, one drawn degradation, nine frames in which it fades."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from unfade.core import generator
-from unfade.degrade.composition import PROGRESSIONS, Composition, draw_composition
+from unfade.degrade.composition import PROGRESSIONS, Composition, Kinds, draw_composition
 from unfade.degrade.degradation import Codec, Strength
 from unfade.degrade.trajectory import fade_frames
 
@@ -17,6 +17,8 @@ FPS = 5
 # (height, width), the largest CogVideoX1.5 was made for.
 SIZE = (768, 1360)
 STRENGTHS: tuple[Strength, ...] = ("mild", "strong")
+# Another number whenever the same draw gives other pixels, so that what is kept from before is not mixed with them.
+PHYSICS = 2
 
 # A drawn parameter of up to this many numbers is told; larger ones are fields of random pixels.
 _TOLD = 8
@@ -38,16 +40,21 @@ class Progression:
 
     @staticmethod
     def draw(
-        task: str, truth: Tensor, strength: Strength, dice: torch.Generator, codec: Codec = "libjpeg"
+        task: str,
+        truth: Tensor,
+        strength: Strength,
+        dice: torch.Generator,
+        codec: Codec = "libjpeg",
+        kinds: Mapping[str, Kinds] = PROGRESSIONS,
     ) -> "Progression":
-        """One draw for `truth`.
+        """One draw for `truth`, of the degradations that `kinds` has for its task.
 
         Raises:
             KeyError: there is no such task.
         """
         height, width = truth.shape[2:]
         return Progression(
-            task, truth, draw_composition(PROGRESSIONS[task], dice, (1, height, width), strength, codec)
+            task, truth, draw_composition(kinds[task], dice, (1, height, width), strength, codec)
         )
 
     def frames(self, count: int = FRAMES) -> Iterator[Tensor]:

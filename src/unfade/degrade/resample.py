@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from unfade.degrade.degradation import Codec, Degradation, Draw
+from unfade.degrade.degradation import Codec, Degradation, Draw, Ranges
 from unfade.degrade.jpeg import jpeg_round_trip
 from unfade.degrade.view import View
 
@@ -76,9 +76,11 @@ class Resolution(Downsample):
     """
 
     name: ClassVar[str] = "resolution"
+    shares: ClassVar[Ranges] = ((1 / 3, 1 / 2), (1 / 8, 1 / 4))
+    qualities: ClassVar[Ranges] = ((60, 90), (30, 60))
 
     @classmethod
     def draw(cls, draw: Draw) -> Self:
-        share = draw.ranged((1 / 3, 1 / 2), (1 / 8, 1 / 4))
-        quality = draw.ranged((60, 90), (30, 60))
+        share = draw.ranged(*cls.shares)
+        quality = draw.ranged(*cls.qualities)
         return cls(share, torch.zeros_like(share, dtype=torch.int64), quality, draw.codec)

@@ -39,7 +39,11 @@ def dynamic_scale(scale: float, steps: int) -> Callable[[float], float]:
 
 
 def guided(
-    denoiser: Denoiser, scale: float, above: float = -math.inf, at: Callable[[float], float] | None = None
+    denoiser: Denoiser,
+    scale: float,
+    above: float = -math.inf,
+    at: Callable[[float], float] | None = None,
+    below: float = math.inf,
 ) -> Denoiser:
     """The denoiser led away from the negative condition: `n + scale (p - n)`.
 
@@ -48,6 +52,7 @@ def guided(
         scale: at least 1; 1 is no guidance and costs a single evaluation.
         above: guidance acts only at diffusion times larger than this; elsewhere there is one evaluation.
         at: gives the scale by diffusion time where it is not the same everywhere.
+        below: guidance acts only at diffusion times smaller than this.
 
     Returns:
         A denoiser that takes a `Contrast`.
@@ -55,7 +60,8 @@ def guided(
     Raises:
         ValueError: the scale is below 1.
 
-    Source: Ho and Salimans 2022 (arXiv 2207.12598) as written in Imagen (arXiv 2205.11487, eq. 2).
+    Source: Ho and Salimans 2022 (arXiv 2207.12598) as written in Imagen (arXiv 2205.11487, eq. 2); in an interval,
+    Kynkäänniemi et al. 2024 (arXiv 2404.07724).
     """
     if scale < 1:
         raise ValueError(f"a guidance scale is at least 1, not {scale}")
@@ -64,7 +70,7 @@ def guided(
         if not isinstance(condition, Contrast):
             raise TypeError(f"guidance needs a Contrast, not {type(condition).__name__}")
         positive = denoiser(x, t, condition.positive)
-        if scale == 1 or t <= above:
+        if scale == 1 or not above < t < below:
             return positive
         negative = denoiser(x, t, condition.negative)
         return negative + (at(t) if at else scale) * (positive - negative)
@@ -83,6 +89,20 @@ def guided_steps(steps: int, end: float) -> int:
     return math.ceil(steps * end - 1e-9)
 
 
+def steps_between(steps: int, begin: float, end: float) -> int:
+    """How many of `steps` have guidance where it begins when the share `begin` of them is reached and ends at `end`.
+
+    Raises:
+        ValueError: the two are not shares, or the end comes before the beginning.
+    """
+    before_end = guided_steps(steps, end)
+    if not 0 <= begin <= end:
+        raise ValueError(
+            f"guidance begins at a share of the steps, 0 to where it ends ({end:g}), not {begin}"
+        )
+    return before_end - guided_steps(steps, begin)
+
+
 def guidance_floor(times: Sequence[float], end: float) -> float:
     """The diffusion time down to which guidance acts, so that only the first `guided_steps` have it.
 
@@ -92,6 +112,17 @@ def guidance_floor(times: Sequence[float], end: float) -> float:
     """
     count = guided_steps(len(times), end)
     return -math.inf if count >= len(times) else times[count]
+
+
+def guidance_ceiling(times: Sequence[float], begin: float) -> float:
+    """The diffusion time below which guidance acts, so that the first `guided_steps` of the share `begin` lack it.
+
+    Args:
+        times: of the steps, decreasing.
+        begin: share of the steps before which there is no guidance.
+    """
+    count = guided_steps(len(times), begin)
+    return times[count - 1] if count else math.inf
 
 
 def faithful(

@@ -2,9 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
-import torch
 from torch import Tensor
 
 from unfade.core import Condition, Denoiser
@@ -18,8 +16,11 @@ class Window:
         start, stop: its frames in the footage.
         frames: how many it has with copies of the last one, a legal number.
         keep_start, keep_stop: the frames of the footage that it answers for.
-        slots: its latents' places on the canvas, those in front and the first frame's own ones included.
+        slots: its latents' places on the canvas, those in front and the first frame's own ones included. A place has
+            the same number however long the windows are; places that only a later window has are below zero.
         owned: which of those (numbers in `slots`) it answers for.
+        lead, tail: how many frames before and after those it answers for it has a say in, where windows fade into one
+            another.
     """
 
     start: int
@@ -29,11 +30,18 @@ class Window:
     keep_stop: int
     slots: tuple[int, ...]
     owned: tuple[int, ...]
+    lead: int = 0
+    tail: int = 0
 
     @property
     def padding(self) -> int:
         """Copies of the last frame that make the number legal."""
         return self.frames - (self.stop - self.start)
+
+    @property
+    def decoded(self) -> range:
+        """The frames of the footage that it has a say in."""
+        return range(self.keep_start - self.lead, self.keep_stop + self.tail)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +63,7 @@ class Timeline:
     slots: int
 
     @staticmethod
-    def of(frames: int, longest: int, stride: int, rule: int, front: int) -> "Timeline":
+    def of(frames: int, longest: int, stride: int, rule: int, front: int, crossfade: int = 0) -> "Timeline":
         """The windows over a number of frames.
 
         Args:
@@ -64,9 +72,11 @@ class Timeline:
             stride: frames to a latent.
             rule: legal numbers of frames are multiples of it and one.
             front: copies of its first latent before a window's own.
+            crossfade: frames around each cut in which one window fades into the next.
 
         Raises:
-            ValueError: there are no frames, or the longest window is not legal or too short to overlap.
+            ValueError: there are no frames, the longest window is not legal or too short to overlap, or the overlap is
+                too short to fade in.
         """
         if frames < 1:
             raise ValueError("footage needs at least one frame")
@@ -75,15 +85,19 @@ class Timeline:
             raise ValueError(
                 f"a window must have a multiple of {rule} frames and one, and at least {2 * stride + 1}, not {longest}"
             )
+        if not 0 <= crossfade <= step:
+            raise ValueError(
+                f"windows of {longest} frames fade over 0 to {step} of them, not over {crossfade}"
+            )
         count = max(1, -(-(frames - longest) // step) + 1)
         heads, shared = front + 1, step // stride
         windows: list[Window] = []
         for index in range(count):
             start, stop = index * step, min(frames, index * step + longest)
             legal = stop - start + (1 - (stop - start)) % rule
-            own = range(index * heads, (index + 1) * heads)
+            own = range(-index * heads, (1 - index) * heads)
             first, latents = index * shared, (legal - 1) // stride
-            common = range(count * heads + first, count * heads + first + latents)
+            common = range(heads + first, heads + first + latents)
             begin = shared // 2 if index else 0
             end = latents if index == count - 1 else shared + shared // 2
             windows.append(
@@ -95,17 +109,11 @@ class Timeline:
                     frames if index == count - 1 else start + step + step // 2 + 1,
                     (*own, *common),
                     (*range(heads), *range(heads + begin, heads + end)),
+                    crossfade // 2 if index else 0,
+                    crossfade - crossfade // 2 if index < count - 1 else 0,
                 )
             )
-        return Timeline(tuple(windows), 1 + max(windows[-1].slots))
-
-
-class WindowedCondition(Condition, Protocol):
-    """A condition that knows how to speak of one window only."""
-
-    def window(self, index: int, slots: Sequence[int]) -> Condition:
-        """The condition for a window, by its number and its places on the canvas."""
-        ...
+        return Timeline(tuple(windows), 1 + max(windows[-1].slots) + (count - 1) * heads)
 
 
 def by_window(
@@ -117,6 +125,9 @@ def by_window(
     done: Callable[[int], bool] = lambda index: False,
 ) -> Iterator[tuple[int, Tensor]]:
     """What each window answers for, one window at a time.
+
+    As solvers work value by value, this hard-mask merge of predictions commutes with them: it is the published joining
+    of states and of their history after every step, where all windows share one noise.
 
     Args:
         denoiser: what to call on every window.
@@ -132,31 +143,3 @@ def by_window(
     for index, window in enumerate(windows):
         if not done(index):
             yield index, denoiser(read(window.slots), t, told(index))[:, :, list(window.owned)]
-
-
-def windowed(denoiser: Denoiser, windows: Sequence[Window]) -> Denoiser:
-    """The same denoiser on a canvas longer than it can see, window by window.
-
-    As solvers work value by value, this hard-mask merge of predictions commutes with them: it is the published joining
-    of states and of their history after every step, where all windows share one noise.
-
-    Args:
-        denoiser: what to call on every window; its condition is a `WindowedCondition`.
-        windows: of the canvas.
-    """
-
-    def whole(x: Tensor, t: float, condition: Condition) -> Tensor:
-        answer = torch.empty_like(x)
-        parts = by_window(
-            denoiser,
-            windows,
-            lambda slots: x[:, :, list(slots)],
-            t,
-            lambda index: condition.window(index, windows[index].slots),  # type: ignore[attr-defined]
-        )
-        for index, part in parts:
-            places = [windows[index].slots[number] for number in windows[index].owned]
-            answer[:, :, places] = part
-        return answer
-
-    return whole

@@ -1,4 +1,4 @@
-"""A few seconds of footage as a file of their own: pictures without loss, sound as it is."""
+"""A few seconds of footage, or a part of its picture, as a file: pictures without loss, sound as it is."""
 
 import re
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import av.filter
 from av.error import FFmpegError
 
 from unfade.core import InputError, OutputError, UsageError
@@ -17,6 +18,29 @@ from unfade.media.video_writer import tag_stream
 
 _LENGTH = r"(\d+(?:\.\d+)?)\s*s?"
 _WHEN = r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d+)?)s?"
+_PART = r"(\d+)x(\d+)\+(\d+)\+(\d+)"
+# What a part of the picture is shown of where nothing else is said.
+_FIRST = "1s"
+# A length that every subsampling of colours divides.
+_UNIT = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Crop:
+    """A part of the picture, in pixels as it is displayed.
+
+    Attributes:
+        width, height: of the part.
+        left, top: what lies beside and above it.
+    """
+
+    width: int
+    height: int
+    left: int
+    top: int
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height}+{self.left}+{self.top}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,30 +50,43 @@ class Span:
     Attributes:
         start: seconds from its first frame.
         seconds: how long it is.
+        crop: the part of its picture; None for all of it.
     """
 
     start: Fraction
     seconds: Fraction
+    crop: Crop | None = None
 
 
 def read_span(text: str) -> Span:
-    """A span written as length and place: "2s@00:10", "1@1:02:03.5", "3s" (from the beginning).
+    """A span written as length and place, and as a part of the picture.
+
+    "2s@00:10", "1@1:02:03.5", "3s" (from the beginning), "2s@00:10/512x512+100+50" (width, height, what lies to the
+    left and above), "512x512+100+50" (of the first second).
 
     Raises:
         UsageError: it is written otherwise, or empty.
     """
-    found = re.fullmatch(rf"{_LENGTH}(?:@{_WHEN})?", text.strip())
-    if found is None or Fraction(found[1]) == 0:
-        raise UsageError(f"{text!r} is no part of footage; write its length and where it begins: 2s@00:10")
+    wanted = text.strip()
+    when, slash, part = (_FIRST, "/", wanted) if re.fullmatch(_PART, wanted) else wanted.partition("/")
+    found, cut = re.fullmatch(rf"{_LENGTH}(?:@{_WHEN})?", when), re.fullmatch(_PART, part)
+    crop = Crop(*map(int, cut.groups())) if cut else None
+    empty = crop is not None and 0 in (crop.width, crop.height)
+    if found is None or Fraction(found[1]) == 0 or (slash and crop is None) or empty:
+        raise UsageError(
+            f"{text!r} is no part of footage; write its length and where it begins, a part of its picture (width, "
+            "height, left, top), or both: 2s@00:10/512x512+100+50"
+        )
     hours, minutes, seconds = (Fraction(found[place] or 0) for place in (2, 3, 4))
-    return Span(3600 * hours + 60 * minutes + seconds, Fraction(found[1]))
+    return Span(3600 * hours + 60 * minutes + seconds, Fraction(found[1]), crop)
 
 
 def write_excerpt(source: Path, span: Span, target: Path) -> int:
     """Writes the frames that are shown in a span, and the sound that begins there; gives the number of frames.
 
     The pictures are coded again without loss in their own pixel format where H.264 has it, else in 4:4:4; their times
-    count from the excerpt's first frame.
+    count from the excerpt's first frame. A part of them begins and ends where a sample of colour does, so it may be a
+    pixel larger on each side than was asked for.
 
     Args:
         source: of the footage.
@@ -57,10 +94,11 @@ def write_excerpt(source: Path, span: Span, target: Path) -> int:
         target: .mp4, .mov or .mkv.
 
     Raises:
-        InputError: the source can't be read, or ends before the span begins.
+        InputError: the source can't be read, ends before the span begins, or has no such part.
         OutputError: the target can't be written.
     """
     info = probe_video(source)
+    crop = None if span.crop is None else _Cropped(info, span.crop)
     count = 0
     with atomic_output(target) as temporary, open_footage(source) as given:
         stream = main_stream(source, given)
@@ -76,7 +114,9 @@ def write_excerpt(source: Path, span: Span, target: Path) -> int:
         try:
             with av.open(str(temporary), "w", options=options) as made:
                 # All streams before any packet: the first one writes the header.
-                video, first = _declared(made, info, stream), None
+                stored = (stream.codec_context.width, stream.codec_context.height)
+                size = stored if crop is None else crop.size
+                video, first = _declared(made, info, stream, size), None
                 copies = {index: made.add_stream_from_template(track) for index, track in sounds.items()}
                 made.start_encoding()
                 times = Counted(info.step) if info.counted else None
@@ -92,7 +132,11 @@ def write_excerpt(source: Path, span: Span, target: Path) -> int:
                         if not begin <= (picture.pts or 0) < end:
                             continue
                         first = picture.pts or 0 if first is None else first
-                        kept = picture.reformat(format=video.codec_context.pix_fmt)
+                        if (picture.width, picture.height) != stored:
+                            raise InputError(f"{source} changes its size in the part that was asked for")
+                        kept = (picture if crop is None else crop(picture)).reformat(
+                            format=video.codec_context.pix_fmt
+                        )
                         kept.pts, kept.time_base = (picture.pts or 0) - first, base
                         made.mux(video.encode(kept))
                         count += 1
@@ -120,10 +164,62 @@ def _decoded(packet: Any, source: Path, times: Counted | None) -> list[Any]:
     return pictures
 
 
-def _declared(made: Any, info: VideoInfo, source: av.VideoStream) -> Any:
+class _Cropped:
+    """Cuts a part out of stored pictures.
+
+    Attributes:
+        size: (width, height) of the part.
+
+    Raises:
+        InputError: the pictures have no such part.
+    """
+
+    def __init__(self, info: VideoInfo, crop: Crop) -> None:
+        columns, rows = (crop.left, crop.left + crop.width), (crop.top, crop.top + crop.height)
+        if columns[1] > info.width or rows[1] > info.height:
+            raise InputError(
+                f"{info.path} has pictures of {info.width} x {info.height}, which {crop} does not lie in"
+            )
+        if info.orientation in (2, 3, 6, 7):
+            columns = (info.width - columns[1], info.width - columns[0])
+        if info.orientation in (3, 4, 7, 8):
+            rows = (info.height - rows[1], info.height - rows[0])
+        lengths = info.width, info.height
+        if info.orientation >= 5:
+            columns, rows, lengths = rows, columns, lengths[::-1]
+        format = av.VideoFormat(info.pix_fmt)
+        self._left, right = _grown(*columns, _UNIT // format.chroma_width(_UNIT), lengths[0])
+        self._top, bottom = _grown(*rows, _UNIT // format.chroma_height(_UNIT), lengths[1])
+        self.size = right - self._left, bottom - self._top
+        self._graph: av.filter.Graph | None = None
+
+    def __call__(self, picture: av.VideoFrame) -> av.VideoFrame:
+        """The part of a picture; all are of one size."""
+        if self._graph is None:
+            self._graph = graph = av.filter.Graph()
+            given = graph.add_buffer(
+                width=picture.width,
+                height=picture.height,
+                format=picture.format,
+                time_base=picture.time_base or Fraction(1),
+            )
+            cut = graph.add("crop", f"{self.size[0]}:{self.size[1]}:{self._left}:{self._top}")
+            graph.link_nodes(given, cut, graph.add("buffersink")).configure()
+        self._graph.vpush(picture)
+        return self._graph.vpull()
+
+
+def _grown(start: int, stop: int, step: int, length: int) -> tuple[int, int]:
+    """The smallest stretch around another that begins and ends at multiples of a step and reaches no further than
+    `length`."""
+    end = min(-(-stop // step), length // step) * step
+    return min(start // step * step, end - step), end
+
+
+def _declared(made: Any, info: VideoInfo, source: av.VideoStream, size: tuple[int, int]) -> Any:
     video = made.add_stream("libx264", rate=info.fps, options={"qp": "0", "preset": "veryfast"})
     context = video.codec_context
-    context.width, context.height = source.codec_context.width, source.codec_context.height
+    context.width, context.height = size
     name = info.pix_fmt.replace("yuvj", "yuv")
     context.pix_fmt = name if re.fullmatch(r"yuv4(20|22|44)p(10le)?", name) else "yuv444p"
     context.time_base = video.time_base = info.time_base

@@ -117,7 +117,9 @@ def decode(path: Path, header: pyvips.Image, bit_depth: int) -> pyvips.Image:
 
 
 def _missing(path: Path) -> InputError:
-    return InputError(f"{path} is a HEIC photo: pip install 'unfade[heic]' to read it, or save it as JPEG")
+    return InputError(
+        f"{path} is a HEIC photo: pip install '.[heic]' in the clone of unfade to read it, or save it as JPEG"
+    )
 
 
 def _meta(file: BinaryIO, size: int) -> BytesIO:

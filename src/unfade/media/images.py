@@ -17,7 +17,7 @@ from unfade.media import heic, metadata, netpbm
 from unfade.media.image_writer import write_image
 from unfade.media.notes import notes_of_image
 from unfade.media.pixels import Rows, displayed_size, read_planes
-from unfade.media.source import damaged, read_head, sniff_image
+from unfade.media.source import damaged, read_head, sniff_image, sniff_mp4, sniff_sound
 from unfade.media.vips import FAILURES, blob_of, first_line, number_of, pyvips
 
 __all__ = ["ImageInfo", "probe_image", "read_image", "write_image"]
@@ -53,8 +53,8 @@ def probe_image(path: Path, max_megapixels: float = 200.0) -> ImageInfo:
     """What an image's header says, without decoding a pixel.
 
     Raises:
-        InputError: the file is missing, empty, a folder, a pipe or a device, not an image of a known format,
-            larger than `max_megapixels`, or HEIC without the extra `heic`.
+        InputError: the file is missing, empty, a folder, a pipe or a device, sound, not an image of a known
+            format, larger than `max_megapixels`, or HEIC without the extra `heic`.
     """
     path = Path(path)
     format, head = _sniff(path)
@@ -120,8 +120,16 @@ def _sniff(path: Path) -> tuple[str, bytes]:
     head = read_head(path)
     format = sniff_image(head)
     if format is None:
+        if sniff_sound(head) or (sniff_mp4(head) and _is_sound(path)):
+            raise InputError(f"{path} holds sound only, no pictures")
         raise InputError(f"{path} is not an image of a known format ({_KNOWN})")
     return format, head
+
+
+def _is_sound(path: Path) -> bool:
+    from unfade.media.video import holds_sound_only
+
+    return holds_sound_only(path)
 
 
 def _open(path: Path, format: str, head: bytes, max_megapixels: float) -> pyvips.Image:

@@ -28,8 +28,8 @@ def read_bytes(address: str | Path, start: int = 0, count: int | None = None) ->
         )
     except ImportError as error:
         raise UsageError(
-            f"{address} needs more than is installed ({error}): pip install 'unfade[remote]', and what fsspec asks for "
-            "beyond that"
+            f"{address} needs more than is installed ({error}): pip install '.[remote]' in the clone of unfade, and "
+            "what fsspec asks for beyond that"
         ) from error
     except FileNotFoundError as error:
         raise InputError(f"{address} does not exist") from error

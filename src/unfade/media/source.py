@@ -67,3 +67,24 @@ def sniff_image(head: bytes) -> str | None:
     if head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace():
         return "ppm"
     return None
+
+
+def sniff_mp4(head: bytes) -> bool:
+    """Whether first bytes announce a container of MP4's kind; images in such a one are told by `sniff_image`."""
+    return head[4:8] == b"ftyp"
+
+
+def sniff_sound(head: bytes) -> bool:
+    """Whether first bytes announce sound and nothing else: MP3, AAC, WAV, FLAC, Ogg's kinds, AIFF.
+
+    MP4's don't: those of M4A are often the same as those of footage.
+    """
+    if head[:4] == b"RIFF":
+        return head[8:12] == b"WAVE"
+    if head[:4] == b"FORM":
+        return head[8:12] in (b"AIFF", b"AIFC")
+    if head[:4] == b"OggS":
+        return any(name in head for name in (b"\x01vorbis", b"OpusHead", b"\x7fFLAC", b"Speex   "))
+    # What MP3 begins with where it has no ID3, with and without a check sum; then AAC.
+    frames = (b"\xff\xfb", b"\xff\xfa", b"\xff\xf3", b"\xff\xf2", b"\xff\xf1", b"\xff\xf9")
+    return head.startswith((b"ID3", b"fLaC", *frames))

@@ -295,12 +295,25 @@ def main_stream(path: Path, container: InputContainer) -> av.VideoStream:
     Raises:
         InputError: there is none.
     """
-    for stream in container.streams.video:
-        if not int(stream.disposition) & _ATTACHED_PICTURE:
-            return stream
+    for stream in _pictured(container):
+        return stream
     if container.streams.audio:
         raise InputError(f"{path} holds sound only, no pictures")
     raise InputError(f"{path} holds no video")
+
+
+def holds_sound_only(path: Path) -> bool:
+    """Whether a file of MP4's kind has sound and, but for a cover, no pictures; one that is damaged doesn't."""
+    try:
+        with av.open(str(path), format="mov", metadata_errors="replace") as container:
+            return bool(container.streams.audio) and not _pictured(container)
+    except (FFmpegError, OSError, ValueError):
+        return False
+
+
+def _pictured(container: InputContainer) -> list[av.VideoStream]:
+    """The video streams that are not cover pictures."""
+    return [one for one in container.streams.video if not int(one.disposition) & _ATTACHED_PICTURE]
 
 
 def _orientation(frame: av.VideoFrame) -> int:

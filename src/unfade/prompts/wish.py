@@ -1,4 +1,4 @@
-"""What a sentence asks of the embedded model: goals it knows, and how strongly."""
+"""What a sentence asks of the embedded model: goals it knows, how strongly, and how bright it should become."""
 
 import re
 from dataclasses import dataclass
@@ -21,6 +21,12 @@ _FILLERS = frozenset(
     "a add again and as away bring camera clean clear details fix from higher in into iso it look make more moved "
     "motion of off photo raise reduce remove sensor soft take the this to up wet what".split()
 )
+# "to 40 %", "at a mean brightness of 40 percent".
+_BRIGHTNESS = re.compile(
+    r"\b(?:to|at|with) (?:(?:an? |the )?(?:(?:mean|average) )?brightness (?:of )?)?(\d{1,3}(?:\.\d+)?) ?(?:%|percent\b)"
+    r"(?: brightness\b)?",
+    re.IGNORECASE,
+)
 _STRENGTH = re.compile(r"\b(" + "|".join(map(re.escape, STRENGTHS)) + r")\b", re.IGNORECASE)
 
 
@@ -32,31 +38,35 @@ class Wish:
         text: what the model is told; None for "restore everything", said or unsaid.
         strength: share of the way to the answer that is wanted, 1 being all of it.
         understood: whether a goal was found in what was said; a prompt without one is blind.
+        brightness: mean level of the result's pixels that is wanted, 0 black to 1 white; None where it wasn't said.
     """
 
     text: str | None = None
     strength: float = 1.0
     understood: bool = True
+    brightness: float | None = None
 
 
 def read_wish(prompt: str | None) -> Wish:
     """The wish in a prompt of any length and language.
 
-    Words of strength are taken out of the text and, where several are said, the first one counts.
+    Words of strength and of brightness ("to 40 %") are taken out of the text; where several are said, the first one
+    counts. More than 100 % means nothing.
     """
     if not prompt or not prompt.strip():
         return Wish()
     found = _STRENGTH.search(prompt)
     strength = STRENGTHS[found[1].lower()] if found else 1.0
-    text = " ".join(_STRENGTH.sub(" ", prompt).split())
-    if not text:
-        return Wish(None, strength)
+    named = _BRIGHTNESS.search(prompt)
+    brightness = float(named[1]) / 100 if named and float(named[1]) <= 100 else None
+    text = " ".join(_STRENGTH.sub(" ", _BRIGHTNESS.sub(" ", prompt)).split())
     words = _words(text)
-    if words == _words(PROMPT):
-        return Wish(None, strength)
+    if not text or words == _words(PROMPT):
+        return Wish(None, strength, True, brightness)
     if words & GOAL_WORDS:
-        return Wish(text, strength)
-    return Wish(None, strength, understood=bool(words & WHOLE_WORDS))
+        return Wish(text, strength, True, brightness)
+    understood = brightness is not None or bool(words & WHOLE_WORDS)
+    return Wish(None, strength, understood, brightness)
 
 
 def _words(*texts: str) -> frozenset[str]:

@@ -93,6 +93,14 @@ def add_arguments(parser: argparse.ArgumentParser, each: int | None) -> None:
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
 
 
+def add_start(parser: argparse.ArgumentParser) -> None:
+    """The option of a recipe that trains a drift correction."""
+    parser.add_argument(
+        "--start",
+        help="adapter that the drift correction's begins as, or base for the base's own; else a new one",
+    )
+
+
 def sampling_of(given: argparse.Namespace) -> dict[str, Any]:
     """What was asked of the sampler, as fields of `VBridgeSettings`."""
     asked = {"steps": given.steps, "guidance": given.guidance}

@@ -1,5 +1,6 @@
 """What every training of a video model begins with: a device, processes, and the run as it was asked for."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -38,6 +39,19 @@ def launched(device: str) -> "tuple[str, PartialState]":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     # One process captions and embeds for all, which takes longer than the ten minutes others wait by default.
     return device, PartialState(cpu=device == "cpu", timeout=_PATIENCE)
+
+
+def check_alone(what: str) -> None:
+    """Whether this is the only process of what writes its files without asking others.
+
+    Args:
+        what: it is, as the beginning of a sentence.
+
+    Raises:
+        UsageError: `accelerate launch` began several.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError(f"{what} is made in one process; run it without accelerate launch")
 
 
 def changed(run: Run, changes: Mapping[str, Any], processes: int) -> Run:

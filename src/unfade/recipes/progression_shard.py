@@ -15,7 +15,7 @@ from unfade.core import OutputError, UnfadeError
 from unfade.core.seeds import subseed
 from unfade.degrade import Strength
 from unfade.degrade.framing import Size, check_fits, framed, is_turned, turned
-from unfade.degrade.progression import FRAMES, SIZE, STRENGTHS, Progression, dice_of
+from unfade.degrade.progression import FRAMES, PHYSICS, SIZE, STRENGTHS, Progression, dice_of
 from unfade.media.atomic import atomic_output
 from unfade.media.hidden import filled
 from unfade.media.images import probe_image, read_image
@@ -85,7 +85,7 @@ Prompts = Mapping[tuple[str, str], ChosenPrompt]
 def request_of(shard: Shard, settings: SetSettings) -> str:
     """The hash of everything a shard's content depends on, files' sizes standing for their content."""
     photos = [[photo.name, photo.path.stat().st_size] for photo in shard.photos]
-    parts = [shard.name, asdict(settings), photos]
+    parts = [shard.name, asdict(settings), photos, PHYSICS]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

@@ -1,7 +1,9 @@
 """What came out of the CPU-sized proof of Progressive: films judged frame by frame, and whether the trends hold."""
 
 import json
+import os
 import platform
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,6 +16,8 @@ from unfade.backbones.cogvideox import CogVideoX
 from unfade.backbones.cogvideox_folder import load_cogvideox, open_cogvideox
 from unfade.conditioning.lora import load_adapter, use_adapter
 from unfade.core import Clip, generator
+from unfade.degrade import PROGRESSIONS
+from unfade.degrade.composition import Kinds
 from unfade.degrade.framing import name_of
 from unfade.evaluation.curves import curve, trend
 from unfade.evaluation.metrics.fidelity import psnr, ssim
@@ -23,19 +27,21 @@ from unfade.prompts.progressive import TASKS, Task, uniform_prompt
 from unfade.recipes.progressive_proof import ProgressiveProof
 from unfade.recipes.progressive_verdicts import verdicts
 from unfade.recipes.run_tiny import commit
-from unfade.recipes.stages import spent
+from unfade.recipes.stages import Spent, spent
 from unfade.recipes.vbridge_judging import write_json, write_text
 from unfade.training.films import Shooting, shot
-from unfade.training.progression import ProgressionSequences
 from unfade.training.walks import seen_through
 
 TOLD = {
     "adapter": "adapter, its task's prompt",
+    "sampled": "adapter, its task's prompt, drawn in several steps",
     "untuned": "the base without the adapter",
     "wrong": "adapter, another task's prompt",
     "empty": "adapter, no prompt",
 }
 _SHOWN = 2
+# What the kinds call their ranges.
+_RANGES = ("shares", "qualities", "lengths", "spreads")
 
 
 class HeldOut:
@@ -49,7 +55,7 @@ class HeldOut:
     """
 
     def __init__(self, proof: ProgressiveProof) -> None:
-        recipe, sequences = proof.recipe, ProgressionSequences(proof.material.held_out)
+        recipe, sequences = proof.recipe, proof.films(proof.material.held_out)
         self.names = sequences.names
         self.tasks: list[Task] = [sequences.task(index) for index in range(len(sequences))]
         each = len(sequences) // len(proof.material.held_out)
@@ -88,6 +94,7 @@ def report_proof(proof: ProgressiveProof, folder: Path) -> dict[str, Any]:
         What `figures.json` holds.
     """
     proof.needs(proof.adapter, "adapter")
+    begun, before = time.time(), sum(os.times()[:4])
     recipe, held = proof.recipe, HeldOut(proof)
     video = load_cogvideox(open_cogvideox(proof.model), torch.float32)
     count = {
@@ -100,11 +107,11 @@ def report_proof(proof: ProgressiveProof, folder: Path) -> dict[str, Any]:
     video.denoiser.model.eval()
     how = Shooting(recipe.adapter.frames, recipe.steps)
     films = _films(proof, video, held, how)
-    use_adapter(video.denoiser.model, "restore")
     own = _texts(proof, [uniform_prompt(task) for task in held.tasks])
+    known = {recipe.steps: films["adapter"], recipe.sampled: films["sampled"]}
     swept = {
-        str(steps): films["adapter"]
-        if steps == recipe.steps
+        str(steps): known[steps]
+        if steps in known
         else shot(video, held.first, held.names, own, replace(how, steps=steps))
         for steps in recipe.sweep
     }
@@ -128,14 +135,19 @@ def report_proof(proof: ProgressiveProof, folder: Path) -> dict[str, Any]:
         "over_untuned": {task: _difference(held, task, films["adapter"], films["untuned"]) for task in TASKS},
         "steps": {steps: {task: _of(held, task, made) for task in TASKS} for steps, made in swept.items()},
     }
+    figures["sampled"] = recipe.sampled
     figures["verdicts"] = verdicts(figures)
-    figures["spent"] = {stage: asdict(one) for stage, one in spent(proof.folder).items() if stage != "report"}
+    stages = {stage: one for stage, one in spent(proof.folder).items() if stage != "report"}
+    stages["report"] = Spent(
+        round(time.time() - begun, 1), round(sum(os.times()[:4]) - before, 1), (commit(),)
+    )
+    figures["spent"] = {stage: asdict(one) for stage, one in stages.items()}
     figures["commit"] = commit()
     figures["machine"] = f"{platform.machine()}, torch {torch.__version__}"
     write_json(folder / "figures.json", json_safe(figures))
     _sheet(folder / "held-out.png", held, films)
     _curves(proof, figures, folder / "curves.png")
-    write_text(folder / "README.md", _page(proof, figures))
+    write_text(folder / "README.md", _page(proof, figures, stages))
     for log, name in (
         (proof.folder / "vae.jsonl", "vae.jsonl"),
         (proof.folder / "base" / "log.jsonl", "base.jsonl"),
@@ -158,7 +170,7 @@ def _texts(proof: ProgressiveProof, prompts: Sequence[str]) -> list[Tensor]:
 def _films(proof: ProgressiveProof, video: CogVideoX, held: HeldOut, how: Shooting) -> dict[str, Tensor]:
     """`[N, T, 3, S, S]` by the names of `TOLD`; with a wrong prompt, `[2, N, T, 3, S, S]`: both other tasks'."""
 
-    def made(prompts: Sequence[str]) -> Tensor:
+    def made(prompts: Sequence[str], how: Shooting = how) -> Tensor:
         return shot(video, held.first, held.names, _texts(proof, prompts), how)
 
     own = [uniform_prompt(task) for task in held.tasks]
@@ -171,6 +183,7 @@ def _films(proof: ProgressiveProof, video: CogVideoX, held: HeldOut, how: Shooti
     use_adapter(video.denoiser.model, "restore")
     return {
         "adapter": made(own),
+        "sampled": made(own, replace(how, steps=proof.recipe.sampled)),
         "untuned": untuned,
         "wrong": torch.stack([made(prompts) for prompts in others]),
         "empty": made([""] * len(own)),
@@ -275,7 +288,7 @@ def _curves(proof: ProgressiveProof, figures: Mapping[str, Any], path: Path) -> 
     pyplot.close(figure)
 
 
-def _page(proof: ProgressiveProof, figures: Mapping[str, Any]) -> str:
+def _page(proof: ProgressiveProof, figures: Mapping[str, Any], stages: Mapping[str, Spent]) -> str:
     recipe = proof.recipe
     millions = {name: f"{count / 1e6:.1f}M" for name, count in figures["parameters"].items()}
     adapter = recipe.adapter.lora
@@ -288,8 +301,15 @@ def _page(proof: ProgressiveProof, figures: Mapping[str, Any]) -> str:
         f"{recipe.copied} photos; then one LoRA (rank {adapter.rank}, alpha {adapter.alpha:g}, {millions['adapter']} "
         f"parameters: at this width as many as the matrices it sits on have) learnt the three tasks from {recipe.few} "
         f"others. Judged on {len(proof.material.held_out)} held-out photos at "
-        f"{recipe.size}x{recipe.size}, each mild and strong; {recipe.steps} steps, no guidance. PSNR in dB over RGB, "
-        "with 95 % intervals over photos.",
+        f"{recipe.size}x{recipe.size}, each mild and strong, no guidance. PSNR in dB over RGB, with 95 % intervals "
+        "over photos.",
+        "",
+        _ranges(recipe.kinds),
+        "",
+        f"Films are made in {recipe.steps} step{'s' * (recipe.steps > 1)} unless another number is given. The schedule "
+        "ends in pure noise, so one step answers with the mean of all that a film may be, which is what PSNR asks for; "
+        f"{recipe.sampled} steps draw one of these films, whose squared error is about twice as large where little is "
+        "known.",
         "",
         "| task | input | frame 1 | frame 9 | over the input | share better | rho PSNR / SSIM | VAE of the true film |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -334,5 +354,28 @@ def _page(proof: ProgressiveProof, figures: Mapping[str, Any]) -> str:
         f"Judged at commit {figures['commit']}, {figures['machine']}.",
         "",
     ]
-    lines += [f"* {stage}: {one.told()}" for stage, one in spent(proof.folder).items() if stage != "report"]
+    lines += [f"* {stage}: {one.told()}" for stage, one in stages.items()]
+    cores = [one.core_seconds for one in stages.values() if one.core_seconds is not None]
+    lines.append(f"* all: {sum(cores):.0f} s of one core, {sum(cores) / 120:.0f} minutes of two")
     return "\n".join(lines) + "\n"
+
+
+def _ranges(kinds: Mapping[str, Kinds]) -> str:
+    """Which ranges of the degradations are not those of `unfade degrade`."""
+    told: list[str] = []
+    for task, parts in kinds.items():
+        for here, usual in zip(parts, PROGRESSIONS[task], strict=True):
+            for name in _RANGES:
+                ranges = [getattr(kind, name, None) for kind in (here, usual)]
+                if ranges[0] != ranges[1]:
+                    told.append(f"{task}: {name} {_range(ranges[0])} instead of {_range(ranges[1])}")
+    return (
+        f"Ranges, mild and strong, that fit photos this small ({'; '.join(told)}; pixels are those of a photo 1360 "
+        "wide)."
+        if told
+        else "Ranges are those of `unfade degrade`."
+    )
+
+
+def _range(ranges: Any) -> str:
+    return " and ".join(f"{low:.3g} to {high:.3g}" for low, high in ranges)

@@ -118,9 +118,7 @@ class ProgressiveProof:
         save_few_words_encoder(
             self.folder / "words", UNIFORM.values(), self.recipe.model.transformer["text_embed_dim"]
         )
-        self._train(
-            self.recipe.base, video, Stills(ProgressionSequences(self.material.copied)), self.folder / "base"
-        )
+        self._train(self.recipe.base, video, Stills(self.films(self.material.copied)), self.folder / "base")
         save_cogvideox(video, made)
         for part in ("tokenizer", "text_encoder"):
             shutil.copytree(self.folder / "words" / part, made / part)
@@ -132,9 +130,19 @@ class ProgressiveProof:
             return
         self.needs(self.model, "base")
         video = load_cogvideox(open_cogvideox(self.model), torch.float32)
-        sequences = ProgressionSequences(self.material.few)
-        trainer = self._train(self.recipe.adapter, video, sequences, self.adapter.parent)
+        watched = self.material.held_out.split(self.recipe.watched)[1]
+        trainer = self._train(
+            self.recipe.adapter,
+            video,
+            self.films(self.material.few),
+            self.adapter.parent,
+            self.films(watched),
+        )
         trainer.export({"stage": "progressive-cpu", "prompts": "uniform"})
+
+    def films(self, photos: Photos) -> ProgressionSequences:
+        """Photos getting better, in every task and strength."""
+        return ProgressionSequences(photos, kinds=self.recipe.kinds)
 
     def texts(self, prompts: Sequence[str]) -> list[Tensor]:
         """Embeddings `[1, L, D]` of prompts."""
@@ -145,7 +153,12 @@ class ProgressiveProof:
         )
 
     def _train(
-        self, run: ProgressiveRun, video: CogVideoX, sequences: Prompted, folder: Path
+        self,
+        run: ProgressiveRun,
+        video: CogVideoX,
+        sequences: Prompted,
+        folder: Path,
+        held_out: Prompted | None = None,
     ) -> ProgressiveTrainer:
         kept = {prompt: self.texts([prompt])[0].float() for prompt in ("", *UNIFORM.values())}
         trainer = ProgressiveTrainer(
@@ -154,6 +167,7 @@ class ProgressiveProof:
             sequences,
             lambda prompts: [kept[prompt] for prompt in prompts],
             folder,
+            held_out,
             cache=self.folder / "latents",
         )
         trainer.resume()

@@ -21,14 +21,17 @@ def verdicts(figures: Mapping[str, Any]) -> list[str]:
     """One sentence for each trend, saying whether it holds.
 
     Args:
-        figures: "films" by variant and task, "over_untuned" and "over_input" by task, "text" by task and other task.
+        figures: "films" by variant and task, "over_untuned" and "over_input" by task, "text" by task and other task,
+            and of how many steps those films are that are "sampled".
     """
     adapter = figures["films"]["adapter"]
-    rising = {task: all(passes(adapter[task][metric]) for metric in ("psnr", "ssim")) for task in TASKS}
-    told = [
-        f"{task}: films {'rise' if rising[task] else 'do NOT rise'} ({_along(adapter[task])})."
-        for task in TASKS
-    ]
+    rising = {task: _rises(adapter[task]) for task in TASKS}
+    told = [f"{task}: films {_told(rising[task])} ({_along(adapter[task])})." for task in TASKS]
+    for task in TASKS:
+        found = figures["films"]["sampled"][task]
+        told.append(
+            f"{task}: drawn in {figures['sampled']} steps, films {_told(_rises(found))} ({_along(found)})."
+        )
     for task in TASKS:
         found = figures["films"]["untuned"][task]
         gap = figures["over_untuned"][task]
@@ -66,6 +69,14 @@ def verdicts(figures: Mapping[str, Any]) -> list[str]:
     strictly = all(after > before for before, after in zip(dark, dark[1:], strict=False))
     told.append(f"lowlight: brightening is {'strictly monotone' if strictly else 'NOT strictly monotone'}.")
     return told
+
+
+def _rises(found: Mapping[str, Any]) -> bool:
+    return all(passes(found[metric]) for metric in ("psnr", "ssim"))
+
+
+def _told(rises: bool) -> str:
+    return "rise" if rises else "do NOT rise"
 
 
 def _along(found: Mapping[str, Any]) -> str:

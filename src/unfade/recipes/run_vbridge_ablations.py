@@ -2,7 +2,8 @@
 
     python -m unfade.recipes.run_vbridge_ablations TABLE --model FOLDER --pairs DIR --runs DIR
 
-TABLE is frames, curriculum, data, drift or trajectory; the last one needs --photos as well.
+TABLE is frames, curriculum, data, drift or trajectory; the last one needs --photos as well. In drift, the correction is
+a new adapter on Wan as published, or with `--start base` goes on from its base's own.
 """
 
 import argparse
@@ -15,11 +16,14 @@ import torch
 
 from unfade.backbones.prompt_embeddings import PromptEmbeddings
 from unfade.backbones.wan_folder import load_wan, open_wan
+from unfade.conditioning.lora_file import weights_hash
 from unfade.core import Plan, UsageError
 from unfade.degrade import FOUNDIR
 from unfade.degrade.composition import Kinds
 from unfade.prompts.vbridge import vbridge_prompt
-from unfade.recipes.command import add_arguments, carried_out, changes_of, sampling_of, tell
+from unfade.recipes.command import add_arguments, add_start, carried_out, changes_of, sampling_of, tell
+from unfade.recipes.drift_base import OWN
+from unfade.recipes.launch import check_alone
 from unfade.recipes.request import hold_to, names_hash
 from unfade.recipes.run_tiny import commit
 from unfade.recipes.run_vbridge import run_vbridge
@@ -60,6 +64,7 @@ def run_ablations(
     epochs: int | None = None,
     size: int | None = None,
     each: int | None = None,
+    start: str | Path | None = None,
     device: str = "auto",
     plan: Plan | None = None,
     sampling: Mapping[str, Any] | None = None,
@@ -82,6 +87,7 @@ def run_ablations(
         kinds: of the degradations of `photos`.
         epochs, size: a shorter comparison; see `vbridge_ablations.shortened`.
         each: pairs of each category to learn from, instead of each row's own number.
+        start: an adapter's file that the drift correction begins as instead of a new one, or "base" for its base's own.
         device: to train on: "auto", "cpu" or "cuda".
         plan: how to restore.
         sampling: fields of `VBridgeSettings` that differ from the published ones; frames are each row's own.
@@ -93,11 +99,12 @@ def run_ablations(
         What `table.json` holds.
 
     Raises:
-        UsageError: the table is unknown, photos are needed, the rows would not differ, or the folder was begun with
-            something else.
+        UsageError: the table is unknown, photos are needed, the rows would not differ, none of them has a use for
+            `start`, the folder was begun with something else, or there are several processes.
         InputError: the pairs can't be used.
         ModelError: the model can't be used.
     """
+    check_alone("a table of ablations")
     rows = rows_of(table, epochs=epochs, size=size, each=each, changes=changes)
     if table == "trajectory" and not photos:
         raise UsageError(
@@ -105,6 +112,10 @@ def run_ablations(
         )
     if held_out < 1:
         raise UsageError(f"a table needs at least 1 pair of each category to judge on, not {held_out}")
+    if start is not None and not any(row.corrects for row in rows):
+        raise UsageError(
+            f"--start is for a drift correction, which the table {table!r} doesn't train; leave it out"
+        )
     plan, sampling = plan or Plan(), dict(sampling or {})
     found = find_pairs(pairs, layout)
     request = {
@@ -113,6 +124,7 @@ def run_ablations(
         "pairs": names_hash(found),
         "photos": [str(path) for path in photos],
         "kinds": sorted(kinds) if photos else [],
+        "start": _identity(start),
         "held_out": held_out,
         "sampling": sampling,
         "steps": plan.steps,
@@ -133,6 +145,7 @@ def run_ablations(
         plan=plan,
         sampling=sampling,
         correction=_correction(epochs, size, changes) if any(row.corrects for row in rows) else {},
+        start=start,
         report=report,
     )
     told: list[Row] = []
@@ -169,6 +182,7 @@ class _Table:
     plan: Plan
     sampling: dict[str, Any]
     correction: dict[str, Any]
+    start: str | Path | None
     report: Report | None
     trained: dict[str, Path] = field(default_factory=dict)
 
@@ -204,6 +218,7 @@ class _Table:
                 held_out=1,
                 layout=self.layout,
                 without=[judged_on],
+                start=self.start,
                 plan=self.plan,
                 sampling=self._sampling(row),
                 report=self.report,
@@ -215,8 +230,6 @@ class _Table:
 
     def of_photos(self, row: Ablation) -> LatentRestorer:
         """The row's restorer, trained on clean photos that are degraded by ourselves."""
-        from accelerate import PartialState
-
         _, path = located(self.model)
         device = self.device
         if device == "auto":
@@ -227,8 +240,7 @@ class _Table:
                 raise UsageError(
                     f"{folder} holds {known[0].hq}, which the table is judged on; give --photos from elsewhere"
                 )
-        processes = PartialState(cpu=device == "cpu")
-        run = replace(row.run, accumulation=max(1, row.run.batch // processes.num_processes))
+        run = replace(row.run, accumulation=row.run.batch)
         loaded = load_photos(self.photos)
         few = loaded if len(loaded) <= row.each else loaded.split(row.each)[1]
         texts = PromptEmbeddings(path)([vbridge_prompt(), ""], torch.device(device))
@@ -298,6 +310,13 @@ def _request_of(row: Ablation) -> dict[str, Any]:
     return {**run, "trajectory": row.trajectory, "each": row.each, "corrects": row.corrects}
 
 
+def _identity(start: str | Path | None) -> str | None:
+    """What a drift correction begins as: `OWN`, or the hash of an adapter's weights."""
+    if start is None:
+        return None
+    return OWN if str(start) == OWN else weights_hash(Path(start))
+
+
 def _slug(name: str) -> str:
     return name.replace(" ", "-").replace("/", "")
 
@@ -309,6 +328,7 @@ def main(words: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("table", help=", ".join(ABLATIONS))
     add_arguments(parser, each=None)
+    add_start(parser)
     parser.add_argument("--photos", type=Path, nargs="*", default=[], help="clean photos, for `trajectory`")
     parser.add_argument("--epochs", type=int, help="in all, instead of 300")
     parser.add_argument("--size", type=int, help="of the largest crop, instead of 960")
@@ -325,6 +345,7 @@ def main(words: Sequence[str] | None = None) -> int:
             epochs=given.epochs,
             size=given.size,
             each=given.each,
+            start=given.start,
             device=given.device,
             plan=Plan(device=given.device),
             sampling=sampling_of(given),

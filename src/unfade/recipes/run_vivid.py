@@ -225,7 +225,8 @@ def _made_anew(concepts: Path, every: FootageClips, apart: FootageClips, run: Vi
             f"{concepts} has no {MANIFEST}; name what unfade distill concepts made, merged by unfade distill merge "
             "if it has shards"
         )
-    made = FootageClips.of(concepts / MANIFEST, run.frames, read_captions(concepts / CAPTIONS))
+    told = read_captions(concepts / CAPTIONS)
+    made = FootageClips.of(concepts / MANIFEST, run.frames, told, sources=every)
     paths = {video.path for video, _ in apart.parts}
     held = {every.caption_key(index) for index, (video, _) in enumerate(every.parts) if video.path in paths}
     sizes = [size for _, size in run.stages]

@@ -11,10 +11,10 @@ from pathlib import Path
 from unfade.recipes.command import carried_out, check_proof, proof_parser, tell
 from unfade.recipes.stages import timed
 from unfade.recipes.vivid_cpu import RECIPES
-from unfade.recipes.vivid_cpu_report import report_proof
+from unfade.recipes.vivid_cpu_report import judge_proof, report_proof
 from unfade.recipes.vivid_proof import Report, VividProof
 
-STAGES = ("vae", "footage", "base", "concepts", "control", "report")
+STAGES = ("vae", "footage", "base", "concepts", "control", "judge", "report")
 
 
 def run_vivid_cpu(
@@ -35,7 +35,7 @@ def run_vivid_cpu(
         folder: of the run.
         recipe: a name in `vivid_cpu.RECIPES`.
         stage: one of `STAGES`, or "all".
-        workers: processes that train the VAE, and variants of control at a time.
+        workers: processes that train the VAE and judge, and variants of control at a time.
         report: told every line of the logs; must be importable where there are several workers.
 
     Raises:
@@ -51,6 +51,7 @@ def run_vivid_cpu(
         "base": proof.train_base,
         "concepts": proof.distil,
         "control": lambda: proof.train_controls(workers),
+        "judge": lambda: judge_proof(proof, workers),
         "report": lambda: report_proof(proof, proof.folder / "report"),
     }
     for name in STAGES if stage == "all" else (stage,):

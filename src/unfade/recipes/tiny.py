@@ -31,12 +31,12 @@ def tiny_specialist(steps: int = 2000) -> TinyRun:
     )
 
 
-def tiny_further(steps: int = 12_000) -> TinyRun:
-    """On from given weights on two CPU cores, at a lower rate, with more of the larger crops, for walks of many steps.
+def tiny_further(steps: int = 2200) -> TinyRun:
+    """On from given weights on two CPU cores, everything at once again, for walks of many steps.
 
     Command: `unfade train tiny --recipe further --start src/unfade/backbones/weights/tiny.safetensors --photos DIR...`.
     """
-    return TinyRun(steps=steps, lr=3e-4, stages=((0.4, 96, 24), (0.6, 128, 16)), refine=0.25, again=3)
+    return TinyRun(steps=steps, lr=6e-5, warmup=100, stages=((1.0, 128, 16),), refine=0.25, again=3, validate_every=500)
 
 
 def tiny_gpu(steps: int = 60_000) -> TinyRun:

@@ -2,13 +2,17 @@
 
     python -m unfade.recipes.vbridge_drift --pairs FoundIR/train --model FOLDER --base RUN --runs runs/drift
 
-where RUN is the folder of a finished `unfade train vbridge --lora`. Pairs that the base learnt from are left out (its
-results on them are better than they will ever be on others); the base restores the rest at its inference size; the
-adapter learns to go from each result to the truth in 5 frames; and gains per group on pairs held out are written to
-`gains.md` and `gains.json`, gated as well as always. It goes on where it stopped when started again; another base
-adapter, or other pairs, need another folder. Hardware: that of the base's training. Expected: +1.5 dB on average, +4 to
-+8 dB in low light and blur, less than nothing in JPEG and rain (paper, Table 1); not measured by us, as the base's
-weights can't be had on the machines this project is built on.
+where RUN is the folder of a finished `unfade train vbridge`, of an adapter or of all weights. Pairs that the base
+learnt from are left out (its results on them are better than they will ever be on others); the base restores the rest
+at its inference size; the adapter learns to go from each result to the truth in 5 frames; and gains per group on pairs
+held out are written to `gains.md` and `gains.json`, gated as well as always. It goes on where it stopped when started
+again; another base, other pairs or another beginning need another folder.
+
+The paper leaves open what the correction begins from. Beside a base that is an adapter, it is a new one on Wan as
+published; `--start base` begins from the base's own weights instead, and `--start FILE` from any adapter. On a base
+that was trained whole, it is a new adapter on the base's own weights. Hardware: that of training an adapter. Expected:
++1.5 dB on average, +4 to +8 dB in low light and blur, less than nothing in JPEG and rain (paper, Table 1); not
+measured by us, as the base's weights can't be had on the machines this project is built on.
 """
 
 import argparse
@@ -19,10 +23,13 @@ from pathlib import Path
 from typing import Any, cast
 
 from unfade.conditioning.lora import LoraSettings
+from unfade.conditioning.lora_file import weights_hash
 from unfade.core import Plan, UsageError
 from unfade.media.atomic import atomic_output
 from unfade.media.images import read_image, write_image
-from unfade.recipes.command import add_arguments, carried_out, changes_of, sampling_of, tell
+from unfade.recipes.command import add_arguments, add_start, carried_out, changes_of, sampling_of, tell
+from unfade.recipes.drift_base import DriftBase
+from unfade.recipes.launch import check_alone
 from unfade.recipes.request import hold_to, names_hash
 from unfade.recipes.run_vbridge import run_vbridge
 from unfade.recipes.vbridge_judging import (
@@ -48,7 +55,7 @@ ROLE = "drift-correction"
 
 
 def vbridge_drift() -> VBridgeRun:
-    """The adapter's training: 5 frames, else as the base's adapter.
+    """The adapter's training: 5 frames, else as an adapter of the base.
 
     The paper leaves frames, curriculum and beginning open; 5 frames is what its code's evaluation suggests. The second
     pass of a restoration has as many frames as its adapter says that it learnt from, whatever the first one has.
@@ -66,6 +73,7 @@ def run_vbridge_drift(
     held_out: int = 5,
     layout: str = "auto",
     without: Sequence[Path] = (),
+    start: str | Path | None = None,
     plan: Plan | None = None,
     sampling: dict[str, Any] | None = None,
     report: Report | None = None,
@@ -75,35 +83,41 @@ def run_vbridge_drift(
 
     Args:
         pairs: folders.
-        model: the base model's folder or name.
-        base: the folder of the run that made the restoring adapter, with `adapter.safetensors` and `pairs.json`.
+        model: the folder or name of the model that the base was trained on.
+        base: the folder of the run that made what restores, with `pairs.json` and `adapter.safetensors`, or
+            `model-NNNNNN` where all weights were trained.
         folder: of this run.
         each: pairs of each category to learn from.
         held_out: pairs of each category to judge on.
         layout: of the pairs.
         without: manifests whose pairs are neither learnt from nor judged on, besides those the base learnt from.
+        start: an adapter's file that the correction begins as instead of a new one, or "base" for the base's own.
         plan: how to restore.
         sampling: fields of `VBridgeSettings` that differ from the published ones.
         report: told every line of logs.
         changes: fields of `VBridgeRun` that differ from `vbridge_drift()`.
 
     Raises:
-        UsageError: the base's run is not finished, or the folder was begun with another base or with other pairs.
+        UsageError: the base's run is not finished, no pair is held out, the folder was begun with another base,
+            beginning or pairs, or there are several processes.
         InputError: too few pairs are left.
         ModelError: model or adapter can't be used.
     """
-    first, known = base / "adapter.safetensors", base / "pairs.json"
-    if not (first.is_file() and known.is_file()):
+    check_alone("a drift correction")
+    if held_out < 1:
         raise UsageError(
-            f"{base} holds no finished adapter with its pairs.json; train it by unfade train vbridge --lora"
+            f"a drift correction needs at least 1 pair of each category to judge on, not {held_out}"
         )
+    built_on = DriftBase.of(base, model)
+    begins = built_on.beginning(start)
     plan, asked = plan or Plan(), dict(sampling or {})
     found = find_pairs(pairs, layout)
-    alone = load(model, adapter=first, **{**asked, "drift": "never"})
-    assert isinstance(alone, LatentRestorer), "an adapter fits nothing else"
-    barred = frozenset[str]().union(*(names_in(manifest) for manifest in (known, *without)))
+    alone = load(built_on.model, adapter=built_on.adapter, **{**asked, "drift": "never"})
+    assert isinstance(alone, LatentRestorer), "a base is a video model"
+    barred = frozenset[str]().union(*(names_in(manifest) for manifest in (built_on.known, *without)))
     request = {
         "base": alone.weights.sha256,
+        "start": weights_hash(begins) if begins else None,
         "sampling": asdict(cast(Any, alone.settings)),
         "steps": plan.steps,
         "scale": plan.scale,
@@ -118,18 +132,21 @@ def run_vbridge_drift(
     settings = {"frames": run.frames, "lr": run.lr, **changes}
     second = run_vbridge(
         [rolled],
-        model,
+        built_on.model,
         folder / "training",
         recipe="lora",
         layout="foundir",
         few_shot="all",
         held_out=0,
         role=ROLE,
+        start=begins,
         report=report,
         **settings,
     )
-    both = load(model, adapter=first, drift_adapter=second, **{**asked, "drift": "always"})
-    assert isinstance(both, LatentRestorer), "an adapter fits nothing else"
+    both = load(
+        built_on.model, adapter=built_on.adapter, drift_adapter=second, **{**asked, "drift": "always"}
+    )
+    assert isinstance(both, LatentRestorer), "a base is a video model"
     told = _judged(
         find_pairs([roll_out(alone, choice.held_out, folder / "held-out" / "base", plan, report)], "foundir"),
         find_pairs(
@@ -224,6 +241,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     parser = argparse.ArgumentParser(prog="python -m unfade.recipes.vbridge_drift", description=__doc__)
     add_arguments(parser, each=50)
+    add_start(parser)
     parser.add_argument("--base", type=Path, required=True, help="folder of the finished base run")
     given = parser.parse_args(words)
     return carried_out(
@@ -235,6 +253,7 @@ def main(words: Sequence[str] | None = None) -> int:
             each=given.each,
             held_out=given.held_out,
             layout=given.layout,
+            start=given.start,
             plan=Plan(device=given.device),
             sampling=sampling_of(given),
             report=tell,

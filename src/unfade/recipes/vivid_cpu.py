@@ -15,6 +15,7 @@ from unfade.degrade.grain import GrainRanges
 from unfade.degrade.kernels import KernelRanges
 from unfade.degrade.second_order import FootageSettings, SecondOrderSettings, StageSettings
 from unfade.recipes.progressive_cpu import small_cogvideox
+from unfade.restore.vividvr import ColourFixing
 from unfade.training.autoencoder import AutoencoderRun
 from unfade.training.concepts import ConceptRun
 from unfade.training.progressive_run import ProgressiveRun
@@ -58,6 +59,26 @@ def small_t2v(
     return replace(config, transformer=transformer)
 
 
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """How footage is restored where it is judged; by DDIM and without guidance in all cases.
+
+    Attributes:
+        steps: of the sampler.
+        fidelity, colour: as of `VividSettings`.
+    """
+
+    steps: int
+    fidelity: float
+    colour: ColourFixing
+
+    def told(self) -> str:
+        """In a few words."""
+        steps = f"{self.steps} step{'s' * (self.steps > 1)}"
+        how = {"none": "left alone", "adain": "by AdaIN", "wavelet": "by wavelets"}[self.colour]
+        return f"{steps}, fidelity {self.fidelity:g}, colours {how}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VividCpu:
     """The whole proof.
@@ -73,8 +94,11 @@ class VividCpu:
         size: of the frames.
         length: frames of a piece of footage made of a photo.
         held_out: photos to judge on.
-        steps: of the sampler when judging.
-        wide: side of the footage on which seams are looked for.
+        choosing: videos to choose a setting on, which nothing learns from and nothing is judged on.
+        steps, fidelities, colours: all settings that are tried; the last of `steps`, the first of `fidelities` and
+            AdaIN are the published way.
+        wide: side of the footage on which seams between tiles are looked for.
+        crossfade: frames in which windows fade into one another.
     """
 
     model: CogVideoXConfig = field(default_factory=lambda: small_t2v(256, 6))
@@ -87,8 +111,17 @@ class VividCpu:
     size: int = 64
     length: int = 24
     held_out: int = 40
-    steps: int = 10
+    choosing: int = 24
+    steps: tuple[int, ...] = (1, 2, 4, 10)
+    fidelities: tuple[float, ...] = (0.0, 0.2, 0.5)
+    colours: tuple[ColourFixing, ...] = ("none", "adain", "wavelet")
     wide: int = 128
+    crossfade: int = 4
+
+    @property
+    def published(self) -> Setting:
+        """The published way, but for the number of steps, which is the largest that is tried."""
+        return Setting(self.steps[-1], 0.0, "adain")
 
 
 def _variants(whole: ControlSettings) -> dict[str, ControlSettings]:
@@ -103,7 +136,7 @@ def _variants(whole: ControlSettings) -> dict[str, ControlSettings]:
 
 
 def vivid_cpu() -> VividCpu:
-    """Two cores, at most 90 minutes: footage of 64x64 and nine frames.
+    """Two cores, some 90 minutes: footage of 64x64 and nine frames.
 
     Command: `python -m unfade.recipes.run_vivid_cpu --photos DIR --clips DIR --runs DIR`. Expected:
     `docs/runs/vivid-cpu/`.
@@ -125,7 +158,7 @@ def vivid_cpu() -> VividCpu:
     )
     control = VividRun(
         stages=((1, 64),),
-        iterations=700,
+        iterations=600,
         frames=9,
         least_frames=9,
         lr=1e-3,
@@ -190,9 +223,12 @@ def vivid_cpu_smoke() -> VividCpu:
             "without MLP": replace(small, connectors="attention"),
         },
         concepts=replace(full.concepts, steps=4, size=(16, 16), count=2),
+        ratio=0.5,
         size=16,
         held_out=2,
-        steps=2,
+        choosing=1,
+        steps=(1, 2),
+        fidelities=(0.0, 0.5),
         wide=32,
     )
 

@@ -1,7 +1,7 @@
-"""What came out of the CPU-sized proof of Vivid-VR: controls side by side, and whether the paper's table holds."""
+"""What came out of the CPU-sized proof of Vivid-VR: controls judged side by side, as figures, pictures and a page."""
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,30 +11,92 @@ from torch import Tensor
 
 from unfade.backbones.cogvideox_folder import load_cogvideox, open_cogvideox
 from unfade.conditioning.control import Control
-from unfade.core import Clip, generator
+from unfade.core import Clip, UsageError, generator
 from unfade.evaluation.report.figures import json_safe
 from unfade.media.images import write_image
 from unfade.recipes.run_tiny import commit
 from unfade.recipes.stages import spent
 from unfade.recipes.vbridge_judging import write_json, write_text
-from unfade.recipes.vivid_judging import Figures, figures_of, gap, means_of, restored, restorer_of, seams
-from unfade.recipes.vivid_proof import VividProof
-from unfade.training.footage_clips import FootageClips
+from unfade.recipes.vivid_cpu import Setting
+from unfade.recipes.vivid_judging import (
+    Figures,
+    blurred,
+    chosen,
+    coloured,
+    fast,
+    figures_of,
+    gap,
+    judge,
+    judged,
+    means_of,
+    restored,
+    restorer_of,
+    settings_of,
+)
+from unfade.recipes.vivid_page import BLURRED, page
+from unfade.recipes.vivid_proof import JudgedPair, VividProof
+from unfade.recipes.vivid_seams import measure_seams, seams
+from unfade.recipes.vivid_verdicts import verdicts
+from unfade.recipes.workers import in_workers
+from unfade.training.folded import folded_convolutions
 from unfade.training.video_validation import decoded
 
 _SHOWN = 6
-_WIDE = 8
-# What the paper's table 2 says of each variant: how much MUSIQ and DOVER it loses to the whole on UGC50.
-PUBLISHED = {
-    "without projector": (4.55, 0.48),
-    "without cross-attention": (7.83, 1.42),
-    "without distillation": (10.25, 1.47),
-    "without MLP": None,
-}
+_FEW = 8
+
+
+def judge_proof(proof: VividProof, workers: int) -> None:
+    """Restores all that is judged, as many processes at a time as there are workers, one thread each.
+
+    First the whole in every setting on clips to choose by, then everything on held-out clips: the whole in every
+    setting, the others in the one that was chosen, and footage to look for seams in.
+
+    Raises:
+        UnfadeError: something can't be restored.
+        KeyboardInterrupt: as asked for; what is done is kept.
+    """
+    for variant in proof.recipe.variants:
+        proof.needs(proof.control(variant), "control")
+    whole, *others = proof.recipe.variants
+    every = settings_of(proof)
+    _share(proof, workers, [(judge, "choose", whole, every)])
+    best = chosen(proof)
+    _share(
+        proof,
+        workers,
+        [
+            (judge, "held", whole, every),
+            *((judge, "held", variant, [best]) for variant in others),
+            (measure_seams, list(dict.fromkeys([best, proof.recipe.published]))),
+        ],
+    )
+
+
+def _share(proof: VividProof, workers: int, jobs: Sequence[tuple[Any, ...]]) -> None:
+    """Does jobs, each in as many parts as there are workers."""
+    place = proof.name, proof.photos, proof.clips, proof.folder
+    parts = [(*place, (index, workers), *job) for job in jobs for index in range(workers)]
+    if workers == 1:
+        for part in parts:
+            _do(*part)
+    else:
+        in_workers(_do, parts, workers)
+
+
+def _do(
+    name: str,
+    photos: Sequence[Path],
+    clips: Path,
+    folder: Path,
+    share: tuple[int, int],
+    work: Callable[..., None],
+    *told: Any,
+) -> None:
+    work(VividProof(name, photos, clips, folder), *told, share)
 
 
 def report_proof(proof: VividProof, folder: Path) -> dict[str, Any]:
-    """Judges every variant on the held-out footage and writes `README.md`, `figures.json`, logs and pictures.
+    """Writes `README.md`, `figures.json`, logs and pictures of what was judged.
 
     Args:
         proof: with all its stages done.
@@ -42,27 +104,38 @@ def report_proof(proof: VividProof, folder: Path) -> dict[str, Any]:
 
     Returns:
         What `figures.json` holds.
+
+    Raises:
+        UsageError: not everything was judged.
     """
-    for variant in proof.recipe.variants:
-        proof.needs(proof.control(variant), "control")
-    recipe, pairs = proof.recipe, proof.judged_pairs()
+    recipe, every = proof.recipe, settings_of(proof)
+    whole, *others = recipe.variants
+    try:
+        best = chosen(proof)
+        tried = {part: judged(proof, part, whole, every) for part in ("choose", "held")}
+        held = {whole: tried["held"][best]}
+        held |= {variant: judged(proof, "held", variant, [best])[best] for variant in others}
+    except KeyError as error:
+        raise UsageError(
+            f"{error} was not judged yet; run --stage judge before this one, or --stage all"
+        ) from error
+    pairs = proof.judged_pairs("held")
     video = load_cogvideox(open_cogvideox(proof.model, sees_photo=False), torch.float32)
-    through = [
-        decoded(video.vae.decode(video.vae.encode(clean.transpose(0, 1)[None]))) for _, _, clean in pairs
-    ]
-    restorers = {variant: restorer_of(proof, variant) for variant in recipe.variants}
-    made = {
-        variant: [restored(restorer, name, low)[-1] for name, low, _ in pairs]
-        for variant, restorer in restorers.items()
+    with folded_convolutions(video.vae.model):
+        through = [
+            decoded(video.vae.decode(video.vae.encode(one.clean.transpose(0, 1)[None]))) for one in pairs
+        ]
+    truths = [one.clean for one in pairs]
+    published = f"{whole}, as published"
+    figured: dict[str, list[Figures]] = {
+        "input": _figured([one.low for one in pairs], truths),
+        BLURRED: _figured([blurred(one.low) for one in pairs], truths),
+        whole: held[whole],
+        published: tried["held"][recipe.published],
+        **{variant: held[variant] for variant in others},
+        "VAE of the truth": _figured(through, truths),
     }
-    truths = [clean for _, _, clean in pairs]
-    judged: dict[str, list[Figures]] = {
-        "input": _judged([low for _, low, _ in pairs], truths),
-        **{variant: _judged(clips, truths) for variant, clips in made.items()},
-        "VAE of the truth": _judged(through, truths),
-    }
-    whole = next(iter(recipe.variants))
-    values = {name: [one.psnr for one in figures] for name, figures in judged.items()}
+    values = {name: [one.psnr for one in figures] for name, figures in figured.items()}
     with torch.device("meta"):
         control = Control(recipe.model.transformer, recipe.variants[whole])
     figures: dict[str, Any] = {
@@ -73,15 +146,26 @@ def report_proof(proof: VividProof, folder: Path) -> dict[str, Any]:
         },
         "clips": {
             "held out": len(pairs),
+            "chosen on": len(proof.footage("choose")),
             "learnt from": len(proof.footage("learn")),
             "made anew": len(proof.made_anew()),
         },
-        "means": {name: means_of(one) for name, one in judged.items()},
-        "over_input": {name: gap(values[name], values["input"]) for name in recipe.variants},
-        "lost_to_whole": {
-            name: gap(values[whole], values[name]) for name in recipe.variants if name != whole
+        "chosen": {**asdict(best), "told": best.told()},
+        "means": {name: means_of(one) for name, one in figured.items()},
+        "over_input": {
+            name: gap(values[name], values["input"])
+            for name in values
+            if name not in ("input", "VAE of the truth")
         },
-        "seams": asdict(seams(proof, whole, _WIDE)),
+        "over_blurred": gap(values[whole], values[BLURRED]),
+        "lost_to_whole": {name: gap(values[whole], values[name]) for name in others},
+        "settings": [
+            {**asdict(one), **{part: means_of(found[one]) for part, found in tried.items()}} for one in every
+        ],
+        "seams": {
+            "As published" if one == recipe.published else "As chosen": seams(proof, one)
+            for one in dict.fromkeys([best, recipe.published])
+        },
         "concepts": _changed(proof),
         "spent": {stage: asdict(one) for stage, one in spent(proof.folder).items() if stage != "report"},
         "commit": commit(),
@@ -89,9 +173,9 @@ def report_proof(proof: VividProof, folder: Path) -> dict[str, Any]:
     }
     figures["verdicts"] = verdicts(figures)
     write_json(folder / "figures.json", json_safe(figures))
-    _sheet(folder / "held-out.png", pairs, made)
-    _film(folder / "steps.png", proof, whole, pairs)
-    write_text(folder / "README.md", _page(proof, figures))
+    _sheet(folder / "held-out.png", proof, pairs, best)
+    _film(folder / "steps.png", proof, pairs[: _SHOWN // 2])
+    write_text(folder / "README.md", page(proof, figures))
     logs = {"vae.jsonl": proof.folder / "vae.jsonl", "base.jsonl": proof.folder / "base" / "log.jsonl"}
     for variant in recipe.variants:
         slug = proof.control(variant).parent
@@ -101,45 +185,7 @@ def report_proof(proof: VividProof, folder: Path) -> dict[str, Any]:
     return figures
 
 
-def verdicts(figures: Mapping[str, Any]) -> list[str]:
-    """Whether what was to be shown was, and whether each line of the paper's ablation holds here, in sentences."""
-    found: list[str] = []
-    for name, over in figures["over_input"].items():
-        if over["low"] > 0:
-            found.append(
-                f"{name}: held-out footage is closer to the truth than its input, by {over['mean']:.2f} dB "
-                f"({over['low']:.2f} to {over['high']:.2f}), on {100 * over['more']:.0f} % of the clips."
-            )
-        else:
-            found.append(
-                f"{name}: held-out footage is **not** closer to the truth than its input ({over['mean']:+.2f} dB, "
-                f"{over['low']:.2f} to {over['high']:.2f})."
-            )
-    for name, lost in figures["lost_to_whole"].items():
-        published = PUBLISHED.get(name)
-        paper = (
-            "The paper says that training does not converge so"
-            if published is None
-            else f"The paper loses {published[0]:.2f} MUSIQ and {published[1]:.2f} DOVER so"
-        )
-        here = f"here {-lost['mean']:+.2f} dB beside the whole ({-lost['high']:.2f} to {-lost['low']:.2f})"
-        if lost["low"] > 0:
-            verdict = "which agrees"
-            if not published and figures["over_input"][name]["low"] > 0:
-                verdict = "which agrees in direction only: it does converge"
-        elif lost["high"] < 0:
-            verdict = "which **disagrees**"
-        else:
-            verdict = "which decides nothing"
-        found.append(f"{name}: {paper}; {here}, {verdict}.")
-    seen = figures["seams"]
-    for what, share in (("tiles", seen["tiles"]), ("windows", seen["windows"])):
-        holds = "within" if abs(share - 1) <= 0.05 else "**not within**"
-        found.append(f"Steps where {what} meet are {share:.3f} of those elsewhere, {holds} 5 %.")
-    return found
-
-
-def _judged(made: Sequence[Tensor], truths: Sequence[Tensor]) -> list[Figures]:
+def _figured(made: Sequence[Tensor], truths: Sequence[Tensor]) -> list[Figures]:
     return [figures_of(one, truth) for one, truth in zip(made, truths, strict=True)]
 
 
@@ -149,108 +195,45 @@ def _count(module: Any) -> int:
 
 def _changed(proof: VividProof) -> dict[str, float | None]:
     """How clips made anew differ from what they were made of, as means over a few."""
-    made, learnt = proof.made_anew(), proof.footage("learn")
+    made, learnt, run = proof.made_anew(), proof.footage("learn"), proof.recipe.concepts
     keys = {learnt.caption_key(index): index for index in range(len(learnt))}
     found: list[Figures] = []
-    for video, clip in made.parts[:_WIDE]:
-        index = keys[video.path.stem]
-        name = learnt.names[index]
-        found.append(_difference(proof, learnt, index, name, FootageClips(((video, clip),))))
+    for place in sorted(range(len(made)), key=lambda place: made.names[place])[:_FEW]:
+        index = keys[made.parts[place][0].path.stem]
+        before = learnt.draw(index, run.size, run.frames, generator(run.seed, "clip", learnt.names[index]))
+        found.append(figures_of(made.draw(place, run.size, run.frames, generator(0)), before))
     return means_of(found)
 
 
-def _difference(
-    proof: VividProof, learnt: FootageClips, index: int, name: str, made: FootageClips
-) -> Figures:
-    run = proof.recipe.concepts
-    before = learnt.draw(index, run.size, run.frames, generator(run.seed, "clip", name))
-    return figures_of(made.draw(0, run.size, run.frames, generator(0)), before)
-
-
-def _sheet(
-    path: Path, pairs: Sequence[tuple[str, Tensor, Tensor]], made: Mapping[str, Sequence[Tensor]]
-) -> None:
+def _sheet(path: Path, proof: VividProof, pairs: Sequence[JudgedPair], setting: Setting) -> None:
     """Rows of middle frames: degraded, every variant, truth."""
-    middle = len(pairs[0][1]) // 2
-    rows: list[Tensor] = []
-    for place in range(min(_SHOWN, len(pairs))):
-        index = round((place + 0.5) * len(pairs) / min(_SHOWN, len(pairs)) - 0.5)
-        _, low, clean = pairs[index]
-        shown = [low[middle], *(clips[index][middle] for clips in made.values()), clean[middle]]
-        rows.append(torch.cat(shown, dim=2))
-    write_image(Clip(_larger(torch.cat(rows, dim=1))), path)
+    count = min(_SHOWN, len(pairs))
+    shown = [pairs[round((place + 0.5) * len(pairs) / count - 0.5)] for place in range(count)]
+    middle = len(shown[0].low) // 2
+    columns = [[one.low[middle] for one in shown]]
+    for variant in proof.recipe.variants:
+        restorer = restorer_of(proof, variant)
+        with fast(restorer):
+            made = [restored(restorer, one.name, one.low, one.caption, setting)[-1] for one in shown]
+        clips = zip(made, shown, strict=True)
+        columns.append([coloured(clip, one.low, setting)[middle] for clip, one in clips])
+    columns.append([one.clean[middle] for one in shown])
+    write_image(Clip(_larger(torch.cat([torch.cat(column, dim=1) for column in columns], dim=2))), path)
 
 
-def _film(path: Path, proof: VividProof, variant: str, pairs: Sequence[tuple[str, Tensor, Tensor]]) -> None:
-    """Rows of the trajectory's middle frames: the input, the clean clip predicted after some steps, result, truth."""
-    restorer = restorer_of(proof, variant)
-    middle = len(pairs[0][1]) // 2
-    rows: list[Tensor] = []
-    for name, low, clean in pairs[: _SHOWN // 2]:
-        states = restored(restorer, name, low, frames=6)
-        rows.append(torch.cat([*(state[middle] for state in states), clean[middle]], dim=2))
+def _film(path: Path, proof: VividProof, pairs: Sequence[JudgedPair]) -> None:
+    """Rows of the trajectory's middle frames as published: the input, the clean clip predicted after some steps, the
+    result, the truth."""
+    setting = proof.recipe.published
+    restorer, rows = restorer_of(proof, next(iter(proof.recipe.variants))), list[Tensor]()
+    with fast(restorer):
+        for one in pairs:
+            first, *states = restored(restorer, one.name, one.low, one.caption, setting, frames=6)
+            way = [first, *(coloured(state, one.low, setting) for state in states), one.clean]
+            rows.append(torch.cat([state[len(one.low) // 2] for state in way], dim=2))
     write_image(Clip(_larger(torch.cat(rows, dim=1))), path)
 
 
 def _larger(picture: Tensor) -> Tensor:
     """Twice as large, pixel by pixel, `[1, 3, 2H, 2W]`."""
     return picture.clamp(0, 1).repeat_interleave(2, 1).repeat_interleave(2, 2)[None]
-
-
-def _page(proof: VividProof, figures: Mapping[str, Any]) -> str:
-    recipe = proof.recipe
-    millions = {name: f"{count / 1e6:.1f}M" for name, count in figures["parameters"].items()}
-    clips = figures["clips"]
-    lines = [
-        "# Vivid-VR at CPU size",
-        "",
-        f"A VAE of {millions['vae']} and a text-to-video transformer of {millions['transformer']} parameters, both of "
-        f"CogVideoX1.5's real classes and from nothing, learnt captioned footage of {recipe.size}x{recipe.size}: "
-        f"{clips['learnt from']} clips of gliding photos and real footage, captioned by rules. Control "
-        f"({millions['control']} parameters) then learnt beside the frozen base, {recipe.control.iterations} steps in "
-        f"every variant alike, from {recipe.control.frames} frames under a second-order degradation with H.264; all "
-        f"but one variant had {clips['made anew']} clips mixed in that the base had made anew (strength "
-        f"{recipe.concepts.strength:g}, one for every {1 / recipe.ratio:.0f} real ones). Judged on {clips['held out']} "
-        f"held-out clips; DDIM, {recipe.steps} steps, no guidance, colours brought back "
-        "by AdaIN as published.",
-        "",
-        "| | PSNR, dB | over the input | SSIM | texture | warping error, 1e-3 |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    for name, mean in figures["means"].items():
-        over = figures["over_input"].get(name)
-        told = "" if over is None else f"{over['mean']:+.2f} ({over['low']:+.2f} to {over['high']:+.2f})"
-        warping = "" if mean["warping"] is None else f"{mean['warping']:.2f}"
-        lines.append(
-            f"| {name} | {mean['psnr']:.2f} | {told} | {mean['ssim']:.3f} | {mean['texture']:.2f} | {warping} |"
-        )
-    changed = figures["concepts"]
-    lines += [
-        "",
-        "PSNR and SSIM are means over RGB frames; texture is the mean step between neighbouring pixels beside the "
-        "truth's; the warping error follows the truth's flow. Intervals are 1.96 standard errors over clips.",
-        "",
-        "![held out](held-out.png)",
-        "",
-        f"Middle frames: degraded, {', '.join(recipe.variants)}, truth.",
-        "",
-        "![steps](steps.png)",
-        "",
-        "The way of the first: the input, the clean clip as predicted after some of the steps, the result, the truth.",
-        "",
-        f"Clips made anew differ from their originals by {changed['psnr']:.1f} dB (texture {changed['texture']:.2f} of "
-        "theirs).",
-        "",
-        "## What holds",
-        "",
-        *(f"* {sentence}" for sentence in figures["verdicts"]),
-        "",
-        "NIQE, MUSIQ, CLIP-IQA and DOVER, which the paper's table 2 is made of, say nothing about frames of "
-        f"{recipe.size} pixels; so the comparison is of directions only.",
-        "",
-        "## Time",
-        "",
-        *(f"* {stage}: {one.told()}" for stage, one in spent(proof.folder).items()),
-        "",
-    ]
-    return "\n".join(lines)

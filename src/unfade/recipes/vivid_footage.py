@@ -16,7 +16,6 @@ from unfade.training.glides import glide
 from unfade.training.photos import Photos
 
 _FPS = Fraction(24)
-PARTS = ("learn", "held")
 
 
 def make_footage(folder: Path, learning: Photos, held_out: Photos, clips: Path, recipe: VividCpu) -> None:

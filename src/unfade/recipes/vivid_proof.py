@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from unfade.backbones.cogvideox_denoiser import CogVideoXCondition
 from unfade.backbones.cogvideox_folder import load_cogvideox, open_cogvideox, save_cogvideox
 from unfade.backbones.few_words import save_few_words_encoder
 from unfade.backbones.video import embeddings_of
-from unfade.core import InputError, UsageError, generator
+from unfade.core import InputError, UsageError, generator, subseed
 from unfade.degrade.second_order import SecondOrder
 from unfade.diffusion.guidance import Contrast
 from unfade.prompts.footage import FootageRules
@@ -36,6 +36,23 @@ from unfade.training.text_to_video import TextToVideoTrainer
 from unfade.training.vivid import VividTrainer
 
 Report = Callable[[dict[str, Any]], None]
+PARTS = ("learn", "choose", "held")
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedPair:
+    """A clip to judge on.
+
+    Attributes:
+        name: of the clip.
+        caption: what is said of the clean one, as in training.
+        low, clean: degraded and true, `[T, 3, S, S]` in [0, 1].
+    """
+
+    name: str
+    caption: str
+    low: Tensor
+    clean: Tensor
 
 
 class VividProof:
@@ -101,6 +118,11 @@ class VividProof:
         """The folder of clips made anew."""
         return self.folder / "concepts"
 
+    @property
+    def judged(self) -> Path:
+        """The folder of figures, clip by clip."""
+        return self.folder / "judged"
+
     def control(self, variant: str) -> Path:
         """A variant's folder, as `unfade restore --control` takes it."""
         return self.folder / "controls" / variant.replace(" ", "-") / "control"
@@ -118,7 +140,7 @@ class VividProof:
             return
         learning, held_out = self.material
         make_footage(self.folder / "footage", learning, held_out, self.clips, self.recipe)
-        said = [caption for part in ("learn", "held") for caption in self.footage(part).captions.values()]
+        said = [caption for part in PARTS for caption in self.footage(part).captions.values()]
         made = self.folder / ".words"
         shutil.rmtree(made, ignore_errors=True)
         width = self.recipe.model.transformer["text_embed_dim"]
@@ -126,8 +148,19 @@ class VividProof:
         made.rename(self.folder / "words")
 
     def footage(self, part: str) -> FootageClips:
-        """Clips of footage, "learn" or "held", with their captions."""
-        return curated(self.folder / "footage", part, self.recipe.control.frames)
+        """Clips of footage with their captions: "learn", "held", or "choose", which are of videos like those of "learn"
+        that nothing learns from."""
+        folder, frames = self.folder / "footage", self.recipe.control.frames
+        if part == "held":
+            return curated(folder, part, frames)
+        clips = curated(folder, "learn", frames)
+        paths = {video.path for video, _ in clips.parts}
+        apart = sorted(paths, key=lambda path: (subseed(0, "choose", path.name), path))[
+            : self.recipe.choosing
+        ]
+        return replace(
+            clips, parts=tuple(one for one in clips.parts if (one[0].path in apart) == (part == "choose"))
+        )
 
     def train_base(self) -> None:
         """The transformer, whole, from nothing: captions in, footage out."""
@@ -227,7 +260,8 @@ class VividProof:
     def made_anew(self) -> FootageClips:
         """The distilled clips with their captions."""
         told = read_captions(self.concepts / CAPTIONS)
-        return FootageClips.of(self.concepts / MANIFEST, self.recipe.concepts.frames, told)
+        frames = self.recipe.concepts.frames
+        return FootageClips.of(self.concepts / MANIFEST, frames, told, sources=self.footage("learn"))
 
     def _of(self, variant: str) -> Report | None:
         if self.report is None:
@@ -244,14 +278,15 @@ class VividProof:
         kept = {caption: text.float() for caption, text in zip(said, texts, strict=True)}
         return lambda captions: [kept[caption] for caption in captions]
 
-    def judged_pairs(self) -> list[tuple[str, Tensor, Tensor]]:
-        """Held-out clips by name, degraded and clean, `[T, 3, S, S]` each; always the same ones."""
-        pairs = FootagePairs(self.footage("held"), degraded, repr(DEGRADATION))
-        made: list[tuple[str, Tensor, Tensor]] = []
+    def judged_pairs(self, part: str) -> list[JudgedPair]:
+        """Clips of "held" or "choose", always the same ones, wherever the folder lies."""
+        clips = self.footage(part)
+        pairs = FootagePairs(clips, degraded, repr(DEGRADATION))
+        made: list[JudgedPair] = []
         for index, name in enumerate(pairs.names):
-            dice = generator(1, "held out", name)
+            dice = generator(1, "judged", name)
             low, clean = pairs.draw(index, self.recipe.size, self.recipe.control.frames, dice).chunk(2)
-            made.append((name, low, clean))
+            made.append(JudgedPair(name, clips.prompt(index), low, clean))
         return made
 
 

@@ -16,7 +16,9 @@ from unfade.core import InputError, UsageError
 from unfade.media.atomic import atomic_output
 
 _NOTES = "work.json"
-_SAMPLE = 1 << 20
+# A file is read in blocks, all of them or so many.
+_BLOCK = 1 << 20
+_BLOCKS = 4096
 
 
 class Chunks(Protocol):
@@ -123,12 +125,18 @@ class FolderChunks:
 
 
 def fingerprint(path: Path) -> str:
-    """What tells a file from others, wherever it lies: a hash of its size, its first and its last megabyte."""
+    """What tells a file from others, wherever it lies and whenever it was written: a hash of its size and its bytes.
+
+    Of more than 4 GiB, that many bytes are read, in blocks of a megabyte from its first to its last at even distances.
+    """
     size = path.stat().st_size
+    digest = hashlib.sha256(f"{size} ".encode())
+    whole = -(-size // _BLOCK)
+    read = min(whole, _BLOCKS)
     with path.open("rb") as file:
-        digest = hashlib.sha256(f"{size} ".encode() + file.read(_SAMPLE))
-        file.seek(max(0, size - _SAMPLE))
-        digest.update(file.read(_SAMPLE))
+        for index in range(read):
+            file.seek(index * (whole - 1) // max(1, read - 1) * _BLOCK)
+            digest.update(file.read(_BLOCK))
     return digest.hexdigest()
 
 

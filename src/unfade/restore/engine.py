@@ -104,7 +104,9 @@ class PixelRestorer:
             if progress:
                 progress(done / in_all)
 
-        denoiser, wrapped = self._denoisers_for(clip.height, clip.width, plan, wish.strength, count)
+        denoiser, wrapped = self._denoisers_for(
+            clip.height, clip.width, plan, wish.strength, count, brightness=wish.brightness
+        )
         if plan.confidence:
             self.check_confidence()
         ways: list[tuple[Tensor, ...]] = []
@@ -185,7 +187,12 @@ class PixelRestorer:
                 strength = 1.0 if reach else wish.strength
                 height, width = image.shape[2:]
                 denoisers = self._denoisers_for(
-                    height, width, plan, strength, steady=partial(shot.average, "evidence")
+                    height,
+                    width,
+                    plan,
+                    strength,
+                    steady=partial(shot.average, "evidence"),
+                    brightness=wish.brightness,
                 )
             denoiser, wrapped = denoisers
             context = _context(denoiser, shot.add(thumbnail_of(image)), wish)
@@ -223,15 +230,16 @@ class PixelRestorer:
         strength: float,
         on_tile: Callable[[int, int], None] | None = None,
         steady: Callable[[Tensor], Tensor] = lambda evidence: evidence,
+        brightness: float | None = None,
     ) -> tuple[TinyDenoiser, Denoiser]:
         """The network, and the network in tiles and as far as it is trusted, for an enlarged canvas of this size."""
         device = choose_device(plan.device)
         denoiser = self._denoiser(device, choose_dtype(plan.dtype, device))
         tile = self.tile_for(height, width, plan)
         wrapped = tiled(denoiser, tile, self.weights.model.config.halo, SIZE_MULTIPLE, on_tile)
-        if self.weights.trust is None and strength == 1:
+        if self.weights.trust is None and strength == 1 and brightness is None:
             return denoiser, wrapped
-        return denoiser, trusting(wrapped, self.weights.trust, strength, steady)
+        return denoiser, trusting(wrapped, self.weights.trust, strength, steady, brightness)
 
     def provenance(self, height: int, width: int, prompt: str | None, plan: Plan) -> dict[str, str]:
         """What is told of how frames of this size (before enlarging) are restored."""
@@ -247,6 +255,7 @@ class PixelRestorer:
             "weights": self.weights.sha256,
             "prompt": (prompt or "").strip(),
             "strength": f"{wish.strength:g}",
+            **({} if wish.brightness is None else {"brightness": f"{wish.brightness:g}"}),
             "understood": "yes" if wish.understood else "no goal known in the prompt: everything is restored",
             "steps": str(plan.steps or 1),
             "frames": str(plan.frames),

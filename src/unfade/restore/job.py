@@ -105,10 +105,9 @@ def run_job(
         megapixels = info.width * info.height / 1e6
         clip = read_image(job.input, max_megapixels=filing.max_megapixels)
         _check_alpha(clip, job.output)
-        wants_film = bool(job.film or job.sheet or job.frames_folder)
         wants_map = job.confidence is not None
         restoration = restorer.restore(
-            clip, prompt, replace(plan, keep=wants_film, confidence=wants_map), progress
+            clip, prompt, replace(plan, keep=job.shows_the_way, confidence=wants_map), progress
         )
         if wants_map and restoration.confidence is None:
             raise UsageError("this model can't tell how sure it is; leave --confidence out")

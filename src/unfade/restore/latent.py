@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from unfade.backbones.catalog import CATALOG
 from unfade.backbones.prompt_embeddings import Embed
 from unfade.backbones.video import VideoConfig, VideoModel, embeddings_of, load_video, open_video
 from unfade.core import Clip, Plan, Restoration, UsageError
@@ -21,7 +22,7 @@ from unfade.media.resize import enlarge
 from unfade.restore.adapters import NO_ADAPTERS, Adapters, Weights
 from unfade.restore.asked import settled
 from unfade.restore.device import choose_device, choose_dtype
-from unfade.restore.passes import Passes, load_of, trajectory_of
+from unfade.restore.passes import Passes, load_of, noise_seed, trajectory_of
 from unfade.restore.placement import Placement, Room
 from unfade.restore.samples import check_confidence, stacked
 from unfade.restore.system import LatentSettings
@@ -38,8 +39,9 @@ __all__ = ["PAPER", "RELEASE", "LatentRestorer", "VBridgeSettings"]
 class LatentRestorer:
     """Restores each frame on its own: it becomes the first frame of a short clip whose last one is the result.
 
-    The noise is the same for every frame and depends on the plan's seed and the size only, so a photo's result
-    doesn't depend on what was restored before it.
+    The noise is the same for every frame of a clip and is drawn from the plan's seed and the first frame itself
+    (`noise_seed`), so photos don't share their noise, and a photo's result depends neither on where it lies nor on what
+    else is restored.
 
     Attributes:
         name: of the model.
@@ -139,7 +141,8 @@ class LatentRestorer:
         each = settings.evaluations * settings.samples
         evaluations = each * len(seen)
         device = choose_device(plan.device)
-        load = load_of(self.config, fit, tiling, settings, choose_dtype(plan.dtype, device), max(clips))
+        dtype = choose_dtype(plan.dtype, device)
+        load = load_of(self.config, fit, tiling, settings, dtype, max(clips), not plan.keep)
         return {
             "canvas": f"{fit.canvas_width}x{fit.canvas_height}",
             "tiles": tiling.count,
@@ -184,8 +187,9 @@ class LatentRestorer:
             clip = read_image(Path(clip))
         begun = time.perf_counter()
         asked = self.settings.asked(prompt, clip.frames[0])
+        seed = noise_seed(plan.seed, clip.frames[0])
         clip = enlarge(clip, plan.scale)
-        job = self._begin(clip.height, clip.width, asked, plan, clip.num_frames, progress)
+        job = self._begin(clip.height, clip.width, asked, plan, seed, clip.num_frames, progress)
         visible = clip.frames if clip.alpha is None else filled(clip.frames, clip.alpha)
         answers = self._run(job, lambda: [job.answer(frame) for frame in visible.split(1)])
         taken = job.takes_correction(answers)
@@ -231,7 +235,8 @@ class LatentRestorer:
         for image in frames:
             frame = enlarge(Clip.of(image), plan.scale).frames
             if job is None:
-                job = self._begin(frame.shape[2], frame.shape[3], asked, plan, 1, None)
+                seed = noise_seed(plan.seed, image)
+                job = self._begin(frame.shape[2], frame.shape[3], asked, plan, seed)
             if tuple(frame.shape[2:]) != (job.fit.height, job.fit.width):
                 raise ValueError(
                     f"footage has frames of one size, not {(job.fit.height, job.fit.width)} and others"
@@ -248,25 +253,32 @@ class LatentRestorer:
             clip: each frame is taken on its own.
             frames: how many copies of the frame go through together as a still clip, 4k + 1, of which the last
                 one is returned: results of restorations are decoded in company.
+
+        Raises:
+            UsageError: the model can't have so many frames.
+            UnfadeError: memory ran out under a smaller memory plan as well.
         """
         held = self._held or (choose_device("auto"), choose_dtype("auto", choose_device("auto")))
         fit = self.fit_for(clip.height, clip.width)
         self._possible(self.config.latent_shape, frames, fit.canvas_height, fit.canvas_width)
         model = self._model(held[0], held[1])
         tiling = Tiling.of(self.config, fit, self.settings, Plan(tile=0))
-        load = load_of(self.config, fit, tiling, self.settings, held[1])
+        load = load_of(self.config, fit, tiling, self.settings, held[1], last=True)
         self.placement.settle(model, load, held[0])
-        results: list[Tensor] = []
-        for frame in clip.frames.split(1):
+
+        def through(frame: Tensor) -> Tensor:
             still = fit.enter(frame).unsqueeze(2).expand(-1, -1, frames, -1, -1)
             last = next(decoded(model, model.vae.encode(still), keep=False))
-            results.append(fit.leave(last).to(clip.frames.device, clip.frames.dtype))
+            return fit.leave(last).to(clip.frames.device, clip.frames.dtype)
+
+        parts = clip.frames.split(1)
+        results = self.placement.run(model, load, held[0], lambda: [through(frame) for frame in parts])
         return clip.with_frames(torch.cat(results))
 
     def provenance(self, height: int, width: int, prompt: str | None, plan: Plan) -> dict[str, str]:
-        """What is told of how frames of this size (before enlarging) are restored."""
-        asked = self.settings.asked(prompt)
-        job = self._begin(height * plan.scale, width * plan.scale, asked, plan, 1, None)
+        """What is told of how frames of footage of this size (before enlarging) are restored."""
+        asked, plan = self.settings.asked(prompt), replace(plan, keep=False)
+        job = self._begin(height * plan.scale, width * plan.scale, asked, plan, plan.seed)
         return self._told(job, asked, plan, None)
 
     def _check(self, plan: Plan) -> None:
@@ -274,7 +286,14 @@ class LatentRestorer:
             check_confidence(self.settings.samples)
 
     def _begin(
-        self, height: int, width: int, asked: list[str], plan: Plan, frames: int, progress: Progress | None
+        self,
+        height: int,
+        width: int,
+        asked: list[str],
+        plan: Plan,
+        seed: int,
+        frames: int = 1,
+        progress: Progress | None = None,
     ) -> Passes:
         """Everything that is the same for all frames of a size."""
         settings = self.settings.under(plan)
@@ -288,14 +307,14 @@ class LatentRestorer:
         dtype = choose_dtype(plan.dtype, device)
         texts = self._embed(asked, device)
         model = self._model(device, dtype)
-        load = load_of(self.config, fit, tiling, settings, dtype, max(clips))
+        load = load_of(self.config, fit, tiling, settings, dtype, max(clips), not plan.keep)
         self.placement.settle(model, load, device)
         latents = [(count - 1) // self.config.temporal_stride + 1 for count in clips]
         parts = settings.steps * tiling.count * len(clips) + sum(latents)
         tell = Tally(frames * settings.samples * parts, progress)
         walk = Walk(model, settings, texts, tiling, plan.keep, tell)
         second = shapes[1] if len(shapes) > 1 else None
-        return Passes(walk, fit, shapes[0], second, plan.seed, device, self.adapters, load)
+        return Passes(walk, fit, shapes[0], second, seed, device, self.adapters, load)
 
     def _clips(self, settings: LatentSettings) -> tuple[int, ...]:
         """Frames of the clip of each pass."""
@@ -336,10 +355,11 @@ class LatentRestorer:
 
     def _told(self, job: Passes, asked: list[str], plan: Plan, taken: bool | None) -> dict[str, str]:
         settings, fit, model, tiling = job.walk.settings, job.fit, job.walk.model, job.walk.tiling
-        stride = self.config.stride
+        stride, known = self.config.stride, CATALOG.get(self.name)
         return {
             "software": f"unfade {__version__}",
             "model": self.name,
+            "licence": known.licence if known and known.space == "latents" else "unknown",
             "method": settings.method,
             "weights": model.provenance.get("weights", "unknown"),
             **self.adapters.told(),
@@ -349,6 +369,7 @@ class LatentRestorer:
             "steps": str(settings.steps),
             **settings.told(),
             "guidance": f"{settings.guidance:g}",
+            "guidance_begin": f"{settings.guidance_begin:g}",
             "guidance_end": f"{settings.guidance_end:g}",
             "evaluations": str(settings.evaluations),
             "samples": str(settings.samples),

@@ -10,21 +10,23 @@ from unfade.backbones.catalog import CATALOG, find
 from unfade.backbones.info import BackboneInfo
 from unfade.backbones.tiny_weights import load_tiny
 from unfade.backbones.video import open_video
+from unfade.backbones.video_captioner import AUTO, choose_video_captioner
 from unfade.backbones.wan_family import REFUSED
 from unfade.core import ModelError, UsageError
-from unfade.prompts.captions import default_captions
-from unfade.prompts.footage import FootageCaptioner
 from unfade.restore.adapters import Adapters
 from unfade.restore.device import choose_device
 from unfade.restore.engine import PixelRestorer
 from unfade.restore.latent import LatentRestorer
 from unfade.restore.placement import Room
 from unfade.restore.systems import KNOWN, settings_for
+from unfade.restore.text_protection import Masks
 from unfade.restore.vivid_restorer import VividRestorer
 from unfade.restore.vividvr import vivid_settings
 
 # What a name that ends so is meant to be, whether it is there or not.
 _FILES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
+# Settings whose options are called otherwise.
+_OPTIONS = {"frames": "clip-frames", "dynamic": "dynamic-guidance"}
 
 Loaded = PixelRestorer | LatentRestorer | VividRestorer
 
@@ -39,7 +41,8 @@ def load(
     vae_tiles: str | None = None,
     control: str | Path | None = None,
     captioner: str | Path | None = None,
-    protect: str | Path | None = None,
+    trust_remote_code: bool = False,
+    protect: str | Path | Masks | None = None,
     **sampling: Any,
 ) -> Loaded:
     """A restorer for a model of the catalog, for a `.safetensors` file of `tiny`'s kind, or for a model folder.
@@ -53,8 +56,11 @@ def load(
         drift_adapter: that of its drift correction.
         memory, vae_tiles: how a video model's weights are kept (`Room`).
         control: folder of Vivid-VR's control, for a text-to-video model and footage.
-        captioner: who says what is in the footage where no prompt does: "rules" (the default) or a model.
-        protect: masks (a picture, a folder or a video) of what footage keeps under control, such as text.
+        captioner: who says what is in the footage where no prompt does: "auto" (the default, the best that is on this
+            machine: see `choose_video_captioner`), "rules" or a model.
+        trust_remote_code: whether the published captioner may run the Python code it brings.
+        protect: masks of what footage keeps under control, such as text: a picture, a folder or a video, or whatever
+            gives the mask of a frame, such as `DetectedMasks` of a detector.
         sampling: fields of `VBridgeSettings` or `ProgressiveSettings` (with `control`, of
             `VividSettings`) by name that differ from the preset, of video
             models; the model's family decides which of the two.
@@ -76,8 +82,10 @@ def load(
         given = [name for name in ("preset", "adapter", "drift_adapter") if asked[name] is not None]
         if given:
             raise UsageError(f"Vivid-VR has no use for {given[0].replace('_', '-')}; leave it out")
-        return _controlled(info, path, Path(control), captioner, protect, _room(memory, vae_tiles), sampling)
-    for name, given in (("captioner", captioner), ("protect", protect)):
+        room, looks = _room(memory, vae_tiles), captioner or AUTO
+        return _controlled(info, path, Path(control), looks, trust_remote_code, protect, room, sampling)
+    of_footage = {"captioner": captioner, "trust-remote-code": trust_remote_code or None, "protect": protect}
+    for name, given in of_footage.items():
         if given is not None:
             raise UsageError(
                 f"--{name} is for footage under Vivid-VR's control; add --control, or leave it out"
@@ -99,7 +107,7 @@ def load(
             raise UsageError(f"{name!r} is no setting of any model; see VBridgeSettings")
     restorer = PixelRestorer(info.name if info else path.name, load_tiny(path))
     if used:
-        told = ", ".join("clip-frames" if name == "frames" else name.replace("_", "-") for name in used)
+        told = ", ".join(_OPTIONS.get(name, name.replace("_", "-")) for name in used)
         raise UsageError(f"{restorer.name} has no use for {told}, which is of video models; leave it out")
     return restorer
 
@@ -108,8 +116,9 @@ def _controlled(
     info: BackboneInfo | None,
     path: Path,
     control: Path,
-    captioner: str | Path | None,
-    protect: str | Path | None,
+    captioner: str | Path,
+    trust_remote_code: bool,
+    protect: str | Path | Masks | None,
     room: Room,
     sampling: Mapping[str, Any],
 ) -> VividRestorer:
@@ -119,22 +128,9 @@ def _controlled(
         )
     check_extra(path.name)
     settings = vivid_settings(sampling)
-    says: FootageCaptioner | None = None
-    if captioner is not None and str(captioner) != "rules":
-        from unfade.backbones.video_captioner import KeptDescriptions, open_video_captioner
-
-        try:
-            opened = open_video_captioner(captioner, choose_device("auto"))
-        except ModelError as error:
-            if "--trust-remote-code" not in str(error):
-                raise
-            raise ModelError(
-                f"the captioner {captioner} runs code of its own, which restoring never does; see what it says with "
-                "unfade prompt --trust-remote-code and give that as --prompt, or choose another captioner"
-            ) from error
-        says = KeptDescriptions(opened, default_captions())
     name = info.name if info else None
-    masks = None if protect is None else Path(protect)
+    says = choose_video_captioner(captioner, choose_device("auto"), trust_remote_code=trust_remote_code)
+    masks = Path(protect) if isinstance(protect, (str, Path)) else protect
     return VividRestorer.of_folders(
         path, control, settings, name=name, captioner=says, masks=masks, room=room
     )
@@ -190,4 +186,6 @@ def check_extra(name: str) -> None:
         ModelError: they aren't; the sentence says how to get them.
     """
     if find_spec("diffusers") is None or find_spec("transformers") is None:
-        raise ModelError(f"{name} needs more than is installed: pip install 'unfade[models]'")
+        raise ModelError(
+            f"{name} needs more than is installed: pip install '.[models]' in the clone of unfade"
+        )

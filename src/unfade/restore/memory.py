@@ -99,8 +99,8 @@ def after_running_out(
         )
     if say:
         say(f"memory ran out{_during(phase)} ({plan.name}); going on with {less.name}")
-    apply_memory_plan(video, less, device)
     try:
+        apply_memory_plan(video, less, device)
         return work(), less
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if not out_of_memory(error):
@@ -120,5 +120,10 @@ def failed_phase(video: Placed, error: BaseException) -> Phase | None:
 
 
 def _during(phase: Phase | None) -> str:
-    names: dict[Phase, str] = {"encode": "encoding", "denoise": "denoising", "decode": "decoding"}
+    names: dict[Phase, str] = {
+        "place": "placing the weights",
+        "encode": "encoding",
+        "denoise": "denoising",
+        "decode": "decoding",
+    }
     return f" while {names[phase]}" if phase else ""

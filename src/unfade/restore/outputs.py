@@ -48,6 +48,11 @@ class Job:
     footage: bool = False
     confidence: Path | None = None
 
+    @property
+    def shows_the_way(self) -> bool:
+        """Whether what lies between input and result is written too."""
+        return bool(self.film or self.sheet or self.frames_folder)
+
     def targets(self) -> list[Path]:
         """All paths this job writes."""
         extras = (self.film, self.sheet, self.frames_folder, self.confidence)

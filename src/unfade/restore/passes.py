@@ -1,5 +1,6 @@
 """The first pass over a frame, and the drift correction after it."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from unfade.backbones.cogvideox_config import CogVideoXConfig
 from unfade.backbones.video import VideoConfig
-from unfade.core import Clip, Trajectory, generator
+from unfade.core import Clip, Trajectory, generator, subseed
 from unfade.diffusion.sizes import Fit
 from unfade.restore.adapters import DRIFT, RESTORE, Adapters
 from unfade.restore.border import as_the_file
@@ -44,7 +45,7 @@ class Passes:
         fit: between the frame and the canvas.
         shape: of the first pass's noise, without the batch.
         second: of the second pass's, which may have another number of frames; None where there is no second pass.
-        seed: of all noise.
+        seed: of all noise; see `noise_seed`.
         device: that it is computed on.
         adapters: of the two passes.
         load: what the longer clip asks of the memory.
@@ -121,6 +122,7 @@ def load_of(
     settings: LatentSettings,
     dtype: torch.dtype,
     frames: int | None = None,
+    last: bool = False,
 ) -> Load:
     """What a walk over a canvas asks of the memory; the largest tile stands for all.
 
@@ -131,6 +133,7 @@ def load_of(
         settings: how to sample.
         dtype: of the transformer.
         frames: of the longest clip that is generated; those of the settings by default.
+        last: whether its last frame is all that is wanted.
     """
     frames = frames or settings.frames
     stride = config.stride
@@ -139,8 +142,21 @@ def load_of(
     canvas, prompts = (fit.canvas_height, fit.canvas_width), 2 if settings.guidance > 1 else 1
     denoised = height * stride, width * stride
     if isinstance(config, CogVideoXConfig):
-        return CogVideoXLoad(config, canvas, denoised, frames, prompts, dtype)  # type: ignore[arg-type]
-    return Load(config, canvas, denoised, frames, prompts, dtype)
+        return CogVideoXLoad(config, canvas, denoised, frames, prompts, dtype, last)  # type: ignore[arg-type]
+    return Load(config, canvas, denoised, frames, prompts, dtype, last)
+
+
+def noise_seed(seed: int, photo: Tensor) -> int:
+    """The seed of a photo's noise: of the plan's seed and the photo itself, in 8 bits, wherever it lies and whatever
+    else is restored with it.
+
+    Args:
+        seed: of the plan.
+        photo: `[3, H, W]` in [0, 1], as it was read.
+    """
+    pixels = (photo * 255).round().to(torch.uint8).cpu().contiguous()
+    shape = "x".join(map(str, pixels.shape))
+    return subseed(seed, "photo", shape, hashlib.sha256(pixels.numpy().tobytes()).hexdigest())
 
 
 def trajectory_of(clip: Clip, ways: list[Tensor]) -> Trajectory:

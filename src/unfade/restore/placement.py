@@ -1,7 +1,8 @@
 """Where a restorer's weights wait: a memory plan chosen for each size, followed, and left for a smaller one in need."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeVar, get_args
 
@@ -9,7 +10,7 @@ import torch
 
 from unfade.backbones.free_memory import free_bytes, out_of_memory
 from unfade.backbones.memory_plan import MemoryPlan, Phase, VaeTiles, Weights
-from unfade.backbones.placement import Placed, apply_memory_plan
+from unfade.backbones.placement import Placed, apply_memory_plan, retreat
 from unfade.backbones.wan_config import WanConfig
 from unfade.backbones.wan_memory import choose_memory_plan
 from unfade.backbones.wan_speed import Rates, measure_rates, predict_seconds
@@ -59,6 +60,7 @@ class Load:
         frames: of the generated clip.
         prompts: in use; 2 with guidance.
         dtype: of the transformer.
+        last: whether the last frame is all that is wanted.
         advice: what makes it smaller.
     """
 
@@ -70,6 +72,7 @@ class Load:
     frames: int
     prompts: int
     dtype: torch.dtype
+    last: bool = False
 
     def plan(self, room: Room, device: torch.device, free: int, extra: int = 0) -> MemoryPlan:
         """The memory plan for this on a device with so many free bytes; takes seconds for large models."""
@@ -85,6 +88,7 @@ class Load:
             prompts=self.prompts,
             denoised=self.denoised,
             extra=extra,
+            last=self.last,
         )
 
     def within(self, other: "Load") -> bool:
@@ -93,7 +97,8 @@ class Load:
             mine[0] * mine[1] <= theirs[0] * theirs[1]
             for mine, theirs in ((self.canvas, other.canvas), (self.denoised, other.denoised))
         )
-        return areas and self.frames <= other.frames and self.prompts <= other.prompts
+        counts = self.frames <= other.frames and self.prompts <= other.prompts
+        return areas and counts and (self.last or not other.last)
 
     def forecast(
         self, room: Room, device: torch.device, evaluations: int, extra: int = 0
@@ -141,12 +146,15 @@ class Placement:
         """Puts a model where it can do what comes next; does nothing where it lies right already.
 
         Once memory ran out, the plan that was found then is kept for whatever is no larger: what was predicted to
-        fit did not.
+        fit did not. Where it runs out for the weights themselves, they are put where a smaller plan wants them.
 
         Args:
             video: loaded, with its adapters on it.
             load: what comes next.
             device: where it computes.
+
+        Raises:
+            UnfadeError: memory ran out again, or nothing smaller is left to try.
         """
         self.said = []
         if device.type == "cpu" and self.room.memory in ("offload", "group") and not self._told:
@@ -154,9 +162,22 @@ class Placement:
             logging.getLogger("unfade").warning(
                 f"--memory {self.room.memory} changes nothing on the CPU, where weights have nowhere else to wait"
             )
-        if self._fallen is not None and load.within(self._fallen[0]):
-            self._follow(video, self._fallen[1], device)
+        wanted = self._wanted(video, load, device)
+        try:
+            self._follow(video, wanted, device)
             return
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+        # Outside of the except clause, so that nothing of the first try is held by its traceback.
+        self.plan = wanted
+        # On the host the weights lie where they were loaded, and only what comes after them can take less.
+        self.run_again(video, load, device, lambda: None, None if device.type == "cpu" else "place")
+
+    def _wanted(self, video: Placed, load: Load, device: torch.device) -> MemoryPlan | None:
+        """The plan to follow for what comes next; None for what is small beyond doubt."""
+        if self._fallen is not None and load.within(self._fallen[0]):
+            return self._fallen[1]
         own = there = 0
         for one in _parameters(video):
             own += one.numel() * one.element_size()
@@ -164,9 +185,8 @@ class Placement:
         free = free_bytes(device) + there
         small = own + _PER_PIXEL * load.canvas[0] * load.canvas[1] < _SMALL * free
         if small and self.room == Room() and self.plan is None:
-            video.to(device)
-            return
-        self._follow(video, load.plan(self.room, device, free, _adapters(video)), device)
+            return None
+        return load.plan(self.room, device, free, _adapters(video))
 
     def run(self, video: Placed, load: Load, device: torch.device, work: Callable[[], T]) -> T:
         """What `work` gives; where memory runs out, once more from its beginning with a smaller plan.
@@ -176,9 +196,10 @@ class Placement:
         """
         if self.plan is not None:
             before, tiles = self.plan, self.room.vae_tiles
-            answer, self.plan = within_memory(
-                video, before, device, work, self._say, tiles=tiles, advice=load.advice
-            )
+            with self._anew_after_failure(video):
+                answer, self.plan = within_memory(
+                    video, before, device, work, self._say, tiles=tiles, advice=load.advice
+                )
             if self.plan is not before:
                 self._fallen = load, self.plan
             return answer
@@ -206,14 +227,27 @@ class Placement:
         """
         # What seemed small beyond doubt had no plan: it lay there as if there were no end of memory.
         plan = self.plan or load.plan(self.room, device, _ENDLESS, _adapters(video))
-        answer, self.plan = after_running_out(
-            video, plan, device, work, phase, self._say, tiles=self.room.vae_tiles, advice=load.advice
-        )
+        with self._anew_after_failure(video):
+            answer, self.plan = after_running_out(
+                video, plan, device, work, phase, self._say, tiles=self.room.vae_tiles, advice=load.advice
+            )
         self._fallen = load, self.plan
         return answer
 
-    def _follow(self, video: Placed, plan: MemoryPlan, device: torch.device) -> None:
-        if self.plan is None or (self.plan.weights, self.plan.tile) != (plan.weights, plan.tile):
+    @contextmanager
+    def _anew_after_failure(self, video: Placed) -> Iterator[None]:
+        """Where the work fails, the model goes back to the host, so that what comes next is placed anew."""
+        try:
+            yield
+        except Exception:
+            self.plan = None
+            retreat(video)
+            raise
+
+    def _follow(self, video: Placed, plan: MemoryPlan | None, device: torch.device) -> None:
+        if plan is None:
+            video.to(device)
+        elif self.plan is None or (self.plan.weights, self.plan.tile) != (plan.weights, plan.tile):
             apply_memory_plan(video, plan, device)
         self.plan = plan
 

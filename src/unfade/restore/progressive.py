@@ -33,7 +33,7 @@ class ProgressiveSettings:
         steps: of the sampler, where the plan names none.
         sampler: "dpm", which draws noise at every step, or "ddim", which draws none.
         guidance: scale of classifier-free guidance; 1 is none and halves the cost.
-        guidance_end: share of the steps after which there is no guidance.
+        guidance_begin, guidance_end: shares of the steps before and after which there is no guidance.
         large: what happens to photos above 1360 x 768: "resize" there and back, "tile", which keeps every pixel
             and denoises tile by tile, or "whole", which takes the photo as it is.
         words: the prompt where the user gives none: "scene" is made for the photo by measuring it, "uniform" is the
@@ -56,6 +56,7 @@ class ProgressiveSettings:
     steps: int = 50
     sampler: Sampler = "dpm"
     guidance: float = 6.0
+    guidance_begin: float = 0.0
     guidance_end: float = 1.0
     large: Large = "resize"
     words: Words = "scene"

@@ -7,8 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-
+from unfade.backbones.free_memory import out_of_memory
 from unfade.core import UnfadeError
 from unfade.media.image_formats import SUFFIXES
 from unfade.restore.outputs import Job
@@ -94,7 +93,7 @@ class JobReport:
     def _chosen(self) -> dict[str, Any]:
         chosen: dict[str, Any] = {
             name: self.provenance[name]
-            for name in ("device", "dtype", "memory", "memory_note", "drift_correction")
+            for name in ("device", "dtype", "memory", "memory_note", "drift_correction", "captioner")
             if name in self.provenance
         }
         if tile := self.provenance.get("tile"):
@@ -124,8 +123,7 @@ def peak_memory_mb() -> float | None:
 
 def explained(error: Exception, job: Job) -> Exception:
     """The error itself, or for one that is no fault of ours what to do about it."""
-    short = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
-    if not short:
+    if not out_of_memory(error):
         return error
     told = UnfadeError(
         f"{job.input} needs more memory than there is; choose smaller tiles or a smaller scale"

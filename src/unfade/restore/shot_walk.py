@@ -207,34 +207,66 @@ class ShotWalk:
                 self._advance(lowest, index, stepper)
         return lowest + 1
 
-    def decode(self, index: int, step: int | None = None) -> Iterator[Tensor]:
-        """The frames a window answers for, `[3, height, width]` in [0, 1], kept when all are done.
+    def decode(
+        self, index: int, step: int | None = None, first: int = 0, last: int | None = None
+    ) -> Iterator[Tensor]:
+        """The frames a window answers for, `[3, height, width]` in [0, 1]; what they are made of is kept.
 
         Args:
             index: of the window.
             step: of a snapshot, or the one that all windows have taken, for the clean clip predicted there; the end by
                 default.
+            first, last: which of them, `last` excluded.
         """
-        name = self._frames(index, step)
-        window = self.timeline.windows[index]
-        kept = self.chunks.get(name)
+        windows, parts = self.timeline.windows, self.settings.crossfade + 1
+        window, frames = windows[index], self._piece(index, step, self._frames)["frames"]
+        edges: dict[int, Tensor] = {}
+        for number in range(window.keep_start, window.keep_stop)[first:last]:
+            frame = from_levels(frames[number - window.keep_start])
+            for other in (index - 1, index + 1):
+                if not 0 <= other < len(windows) or number not in (theirs := windows[other].decoded):
+                    continue
+                # Frames around a cut, of which the window beside has a say in each.
+                earlier = other < index
+                if other not in edges:
+                    edges[other] = self._piece(other, step, self._edges)["after" if earlier else "before"]
+                place = number - (window.keep_start if earlier else theirs.start)
+                share = theirs.stop - number if earlier else place + 1
+                frame = torch.lerp(frame, from_levels(edges[other][place]), share / parts)
+            yield frame
+
+    def _piece(
+        self, index: int, step: int | None, name: Callable[[int, int | None], str]
+    ) -> dict[str, Tensor]:
+        """Something that is kept of a window's frames, which are decoded if need be."""
+        self.keep(index, step)
+        kept = self.chunks.get(name(index, step))
         if kept is None:
-            kept = {"frames": torch.stack([as_levels(frame) for frame in self._decoded(window, step)])}
-            self.chunks.put(name, kept)
-        for frame in kept["frames"]:
-            yield from_levels(frame)
+            raise ValueError(f"window {index} of {self.name} has lost its frames")
+        return kept
+
+    def keep(self, index: int, step: int | None = None) -> None:
+        """Has a window's frames decoded and kept, and beside them those that other windows fade into."""
+        if self.has(index, step):
+            return
+        window = self.timeline.windows[index]
+        made = torch.stack([as_levels(frame) for frame in self._decoded(window, step)])
+        before, frames, after = made.split([window.lead, len(made) - window.lead - window.tail, window.tail])
+        if window.lead or window.tail:
+            self.chunks.put(self._edges(index, step), {"before": before, "after": after})
+        self.chunks.put(self._frames(index, step), {"frames": frames})
 
     def _decoded(self, window: Window, step: int | None) -> Iterator[Tensor]:
         latents = self._read(window.slots, step)[:, :, self._front(window) :]
         number = window.start
         for chunk in self.model.vae.decode(latents):
             for frame in chunk[0].transpose(0, 1):
-                if window.keep_start <= number < window.keep_stop:
+                if number in window.decoded:
                     yield self.fit.leave(frame).cpu()
                 number += 1
 
     def has(self, index: int, step: int | None = None) -> bool:
-        """Whether `decode` has given all its frames before, so that it needs the model no more."""
+        """Whether its frames are kept, so that they need the model no more."""
         return self.chunks.has(self._frames(index, step))
 
     def has_snapshot(self, step: int) -> bool:
@@ -245,12 +277,6 @@ class ShotWalk:
     def decoded(self) -> bool:
         """Whether all frames are done, so that nothing else is needed any more."""
         return all(self.has(index) for index in range(len(self.timeline.windows)))
-
-    def keep(self, index: int, step: int | None = None) -> None:
-        """Has a window's frames decoded and kept."""
-        if not self.has(index, step):
-            for _ in self.decode(index, step):
-                pass
 
     def settle(self) -> None:
         """Decodes what isn't yet, and drops what only that needed."""
@@ -323,6 +349,9 @@ class ShotWalk:
 
     def _frames(self, index: int, step: int | None = None) -> str:
         return f"{self.name}/frames-{index:05d}" + ("" if step is None else f"-{step:04d}")
+
+    def _edges(self, index: int, step: int | None = None) -> str:
+        return self._frames(index, step).replace("/frames-", "/edges-")
 
     def _low(self, index: int) -> str:
         return f"{self.name}/low-{index:05d}"

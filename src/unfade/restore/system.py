@@ -8,7 +8,7 @@ from torch import Tensor
 
 from unfade.backbones.video import VideoConfig
 from unfade.core import Plan, UsageError
-from unfade.diffusion.guidance import guided_steps
+from unfade.diffusion.guidance import steps_between
 from unfade.diffusion.schedule import Schedule
 from unfade.diffusion.sizes import Fit
 
@@ -23,7 +23,8 @@ class LatentSettings(Protocol):
         auto_tile: side of those tiles in pixels.
         frames: of the generated clip; the last one is the result.
         steps: of the sampler.
-        guidance, guidance_end: scale of classifier-free guidance, and the share of the steps that has it.
+        guidance, guidance_begin, guidance_end: scale of classifier-free guidance, and the shares of the steps at which
+            it begins and ends.
         large: "resize", "tile" or "whole": what happens to photos larger than the model is asked to do at once.
         drift: "always", "gated" or "never": when a drift correction is taken, where there is one.
         samples: how many seeds are drawn.
@@ -41,6 +42,8 @@ class LatentSettings(Protocol):
     def steps(self) -> int: ...
     @property
     def guidance(self) -> float: ...
+    @property
+    def guidance_begin(self) -> float: ...
     @property
     def guidance_end(self) -> float: ...
     @property
@@ -116,7 +119,7 @@ def check_settings(settings: LatentSettings, **legal: tuple[str, ...]) -> None:
     for name in ("frames", "steps", "samples"):
         if not isinstance(getattr(settings, name), int):
             raise ValueError(f"{name} must be a whole number, not {getattr(settings, name)!r}")
-    for name in ("guidance", "guidance_end"):
+    for name in ("guidance", "guidance_begin", "guidance_end"):
         if not isinstance(getattr(settings, name), (int, float)):
             raise ValueError(f"{name} must be a number, not {getattr(settings, name)!r}")
     if settings.frames < 2:
@@ -128,10 +131,10 @@ def check_settings(settings: LatentSettings, **legal: tuple[str, ...]) -> None:
             raise ValueError(f"{name} must be one of {', '.join(values)}, not {getattr(settings, name)!r}")
     if not 1 <= settings.samples <= 1000:
         raise ValueError(f"samples must be 1 to 1000, not {settings.samples}")
-    guided_steps(settings.steps, settings.guidance_end)
+    steps_between(settings.steps, settings.guidance_begin, settings.guidance_end)
 
 
 def evaluations_of(settings: LatentSettings) -> int:
     """How often the transformer is evaluated: twice in the steps that have guidance."""
-    guided = guided_steps(settings.steps, settings.guidance_end) if settings.guidance > 1 else 0
-    return settings.steps + guided
+    guided = steps_between(settings.steps, settings.guidance_begin, settings.guidance_end)
+    return settings.steps + (guided if settings.guidance > 1 else 0)

@@ -27,7 +27,7 @@ class VBridgeSettings:
         steps: of the sampler, where the plan names none.
         shift: of its grid towards high noise.
         guidance: scale of classifier-free guidance; 1 is none and halves the cost.
-        guidance_end: share of the steps after which there is no guidance.
+        guidance_begin, guidance_end: shares of the steps before and after which there is no guidance.
         large: what happens above the area of 2560 x 1440: "resize" there and back as published, "tile", which
             keeps every pixel and denoises tile by tile, or "whole", which takes the photo as it is.
         drift: whether the result goes through the drift correction, where the model has one: "always" as
@@ -48,6 +48,7 @@ class VBridgeSettings:
     steps: int = 50
     shift: float = 5.0
     guidance: float = 5.0
+    guidance_begin: float = 0.0
     guidance_end: float = 1.0
     large: Large = "resize"
     drift: Drift = "always"

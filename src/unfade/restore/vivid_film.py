@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import groupby, islice, tee
+from itertools import groupby, tee
 from pathlib import Path
 
 from torch import Tensor
@@ -11,6 +11,7 @@ from unfade.restore.comparison import swept
 from unfade.restore.finish import finished
 from unfade.restore.shot_walk import ShotWalk
 from unfade.restore.stretches import Stretch
+from unfade.restore.text_protection import Masks
 from unfade.restore.vividvr import VividSettings
 
 
@@ -73,7 +74,9 @@ class Part:
         found: dict[tuple[int, int | None], None] = {(index, self.end): None for index in range(len(windows))}
         if film is not None:
             for index, window in enumerate(windows):
-                first, last = (self.shot.start + number for number in (window.keep_start, window.keep_stop))
+                first, last = (
+                    self.shot.start + number for number in (window.decoded.start, window.decoded.stop)
+                )
                 for step in film.shown(first, last):
                     found[index, self.state(step)] = None
         return [(index, state) for index, state in found if state != 0]
@@ -97,7 +100,7 @@ class Part:
                 numbers = list(run)
                 new = new or state != last
                 span = (numbers[0] - window.keep_start, numbers[-1] + 1 - window.keep_start)
-                made = iter(()) if state == 0 else islice(self.walk.decode(index, state), *span)
+                made = iter(()) if state == 0 else self.walk.decode(index, state, *span)
                 for _ in numbers:
                     yield (None if state == 0 else next(made)), new
                     new, last = False, state
@@ -108,7 +111,7 @@ def shown_footage(
     sources: Iterator[Tensor],
     film: FilmPlan | None,
     settings: VividSettings,
-    masks: Path | None,
+    masks: Path | Masks | None,
     size: tuple[int, int],
     promised: int,
 ) -> Iterator[tuple[Tensor, Tensor | None]]:
@@ -119,7 +122,7 @@ def shown_footage(
         sources: frames of the input in the size of the result, `[3, H, W]` in [0, 1].
         film: which states the film shows; None for no film.
         settings: how colours are brought back.
-        masks: of where the input is to be kept, or None.
+        masks: of where the input is to be kept: their path, what gives them, or None. It is asked once for each frame.
         size: (height, width) of the result.
         promised: how many frames the input says it has, which masks are counted against.
 
@@ -136,6 +139,8 @@ def shown_footage(
 
         return finished(pairs(), settings, masks, size, promised)
 
+    if masks is not None and not isinstance(masks, Path):
+        masks = _once(masks)
     if film is None:
         yield from ((frame, None) for frame in stream(sources, None))
         return
@@ -144,3 +149,15 @@ def shown_footage(
     states = zip(stream(one, None), stream(two, film, 0), stream(three, film, 1), strict=True)
     for index, (result, old, new) in enumerate(states):
         yield result, swept(old, new, film.at(index)[2])
+
+
+def _once(masks: Masks) -> Masks:
+    """The same masks, found once where a frame is asked for several times in a row."""
+    last: list[tuple[Tensor, Tensor]] = []
+
+    def found(frame: Tensor) -> Tensor:
+        if not last or last[0][0] is not frame:
+            last[:] = [(frame, masks(frame))]
+        return last[0][1]
+
+    return found

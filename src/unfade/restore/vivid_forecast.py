@@ -110,7 +110,7 @@ def load_of(
         max(window.frames for window in windows),
         2 if settings.guidance > 1 else 1,
         dtype,
-        control,
+        control=control,
     )
 
 
@@ -151,13 +151,13 @@ def work_of(
         for area in areas
     )
     kept = tuple(film or ())
-    made = frames
+    made = sum(len(window.decoded) for window in timeline.windows)
     if film is not None:
         # Each window is decoded once more for each state of the film that its frames show, but for input and result.
         seen = FilmPlan((0, *(step for step in kept if step < settings.steps), settings.steps), frames)
         for window in timeline.windows:
-            shown = set(seen.shown(window.keep_start, window.keep_stop)) - {0, settings.steps}
-            made += len(shown) * (window.keep_stop - window.keep_start)
+            shown = set(seen.shown(window.decoded.start, window.decoded.stop)) - {0, settings.steps}
+            made += len(shown) * len(window.decoded)
     # State, history, an answer, the degraded latents twice and what the film kept, in 32 bits; frames in 16.
     latents = timeline.slots * config.latent_channels * sides[0] * sides[1]
     work = 4 * (5 + len(kept)) * latents + 6 * made * size[0] * size[1]

@@ -67,4 +67,8 @@ class PlacedVivid:
             phase = failed_phase(self._held[2], error)
         # Outside of the except clause, so that nothing of the first try is held by its traceback.
         self._settled = wanted
-        self.placement.run_again(self._held[2], wanted, device, work, phase)
+        try:
+            self.placement.run_again(self._held[2], wanted, device, work, phase)
+        except Exception:
+            self._settled = None  # the model went back to the host
+            raise

@@ -33,6 +33,7 @@ from unfade.restore.finish import check_masks, finished
 from unfade.restore.placement import Room
 from unfade.restore.shot_walk import ShotWalk
 from unfade.restore.stretches import Stretch, kept_stretches
+from unfade.restore.text_protection import Masks
 from unfade.restore.vivid_film import FilmPlan, Part, shown_footage, snapshots
 from unfade.restore.vivid_forecast import forecast, load_of, work_of
 from unfade.restore.vivid_memory import VividLoad
@@ -57,7 +58,9 @@ class VividRestorer:
         control: what its control is made of.
         settings: how to sample.
         captioner: says what is in the footage where the user doesn't.
-        masks: a picture, folder or video of masks where the input is to be kept, such as text; None for none.
+        masks: where the input is to be kept, such as text: a picture, folder or video of masks, or what gives the mask
+            of a frame of the input in the size of the result, on the CPU; None for none. The latter is asked for frames
+            in their order, of a clip in memory once more for each state of its trajectory.
         room: how weights are kept.
         stop_at: after which step to stop, with the clean clip predicted there as the result; 0 takes what an
             interrupted run has done and goes no step further, None goes to the end.
@@ -77,7 +80,7 @@ class VividRestorer:
         settings: VividSettings = VividSettings(),
         captioner: FootageCaptioner | None = None,
         sha256: Callable[[], str] = lambda: "unknown",
-        masks: Path | None = None,
+        masks: Path | Masks | None = None,
         room: Room = Room(),
     ) -> None:
         self.name = name
@@ -102,7 +105,7 @@ class VividRestorer:
         *,
         name: str | None = None,
         captioner: FootageCaptioner | None = None,
-        masks: Path | None = None,
+        masks: Path | Masks | None = None,
         room: Room = Room(),
     ) -> "VividRestorer":
         """A restorer for a base in diffusers' layout and a control folder; weights are read when first needed.
@@ -138,6 +141,10 @@ class VividRestorer:
     def weights(self) -> Weights:
         """What identifies the weights, control included."""
         return Weights(self._sha256())
+
+    def loaded(self, device: torch.device, dtype: torch.dtype) -> VividModel:
+        """The model, wherever it lies; read where it isn't yet."""
+        return self._placed.loaded(device, dtype)
 
     def work(
         self, height: int, width: int, plan: Plan, frames: int = 1, film: bool = False
@@ -261,6 +268,7 @@ class VividRestorer:
                 be shown without a step.
             InputError: the video holds nothing that can be read.
             CutShort: it was damaged after the last frame.
+            ValueError: what gives masks gave none.
         """
         settings = self._settings(plan)
         size = settings.target(info.height, info.width, plan.scale)
@@ -322,11 +330,13 @@ class VividRestorer:
             "model": self.name,
             "weights": self._sha256(),
             "prompt": prompt or f"captions by {self.captioner.name}",
+            **({} if prompt else {"captioner": self.captioner.name}),
             "steps": str(settings.steps),
             "sampler": settings.sampler,
             "guidance": f"{settings.guidance:g}",
             "fidelity": f"{settings.fidelity:g}",
             "colour": settings.colour,
+            "crossfade": str(settings.crossfade),
             "seed": str(plan.seed),
             "memory": self._placed.placement.name,
             **stopped,

@@ -11,7 +11,14 @@ from unfade.backbones.prompt_embeddings import Embed
 from unfade.backbones.video_captioner import CogVLMCaptioner, KeptDescriptions
 from unfade.conditioning.control_denoiser import ControlCondition
 from unfade.prompts.footage import FootageCaptioner, FootageRules, caption_times
-from unfade.prompts.vividvr import NEGATIVE_PROMPT, TOKENS, CaptionPlace, caption_places, place_prompts
+from unfade.prompts.vividvr import (
+    NEGATIVE_PROMPT,
+    SUFFIX,
+    TOKENS,
+    CaptionPlace,
+    caption_places,
+    place_prompts,
+)
 from unfade.restore.shot_walk import FrameOf, ShotWalk, Tell
 
 
@@ -76,7 +83,8 @@ class VividTexts:
             part = frames[:, :, place.top : place.bottom, place.left : place.right]
             return self.captioner.describe(part, [number / fps for number in shown])
 
-        prompts = place_prompts(places, describe, self._count, self._limit, own=self.own)
+        suffix = SUFFIX if walk.settings.suffix else ""
+        prompts = place_prompts(places, describe, self._count, self._limit, own=self.own, suffix=suffix)
         told = {
             f"{row[0]} {column[0]}": _as_bytes(prompts[place.key])
             for place, (row, column) in zip(places, ((r, c) for r in rows for c in columns), strict=True)

@@ -1,7 +1,7 @@
 """How Vivid-VR samples: the settings, and the rules of sizes and windows that follow from them."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, ClassVar, Literal, get_args
 
 from unfade.backbones.cogvideox_config import CogVideoXConfig
@@ -12,6 +12,9 @@ from unfade.diffusion.v_schedule import Sampler, VSchedule
 from unfade.diffusion.windows import Timeline
 
 ColourFixing = Literal["adain", "wavelet", "none"]
+
+# The least short side of a result.
+_SHORTEST = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,11 @@ class VividSettings:
         short_side: of the result in pixels, where no scale is asked for; 0 keeps the input's.
         sampled: whether the degraded footage's latents are drawn from the encoder's posterior, as published, or are its
             mode.
+        crossfade: frames around each cut between windows in which one fades into the next, up to (window - 1) / 2. 0
+            is the published hard cut: windows of 121 frames share the latents around it, so that they differ by what
+            the decoder remembers, but those of 9 share none.
+        suffix: whether what is to be seen is followed by the published suffix, as published; control is trained
+            without it.
 
     Raises:
         ValueError: a value is out of range.
@@ -53,6 +61,8 @@ class VividSettings:
     colour_window: int = 9
     short_side: int = 1024
     sampled: bool = True
+    crossfade: int = 0
+    suffix: bool = True
 
     def __post_init__(self) -> None:
         VSchedule(self.steps, self.sampler)
@@ -66,10 +76,10 @@ class VividSettings:
             )
         if self.colour_window < 1 or self.colour_window % 2 == 0:
             raise ValueError(f"colour_window must be an odd number of frames, not {self.colour_window}")
-        if self.tile < 0 or self.window < 1:
-            raise ValueError("window and tile can't be negative")
-        if self.short_side != 0 and self.short_side < 16:
-            raise ValueError(f"short_side must be at least 16, or 0, not {self.short_side}")
+        if self.tile < 0 or self.window < 1 or self.crossfade < 0:
+            raise ValueError("window, tile and crossfade can't be negative")
+        if self.short_side != 0 and self.short_side < _SHORTEST:
+            raise ValueError(f"short_side must be at least {_SHORTEST}, or 0, not {self.short_side}")
 
     @property
     def pull(self) -> float | None:
@@ -82,6 +92,12 @@ class VividSettings:
             return height * scale, width * scale
         ratio = self.short_side / min(height, width)
         return round(height * ratio), round(width * ratio)
+
+    def of_part(self, part: tuple[int, int], whole: tuple[int, int]) -> "VividSettings":
+        """Settings under which a part (height, width) of the picture is enlarged as the whole is under these."""
+        if self.short_side == 0:
+            return self
+        return replace(self, short_side=max(_SHORTEST, round(self.short_side * min(part) / min(whole))))
 
     def fit(self, config: CogVideoXConfig, height: int, width: int) -> Fit:
         """The canvas for a result of this size: the next multiples, reached by reflection and exactly undone."""
@@ -117,7 +133,7 @@ class VividSettings:
         rule, _ = config.frame_rule
         try:
             front = config.padding(min(self.window, 1 + rule))
-            return Timeline.of(frames, self.window, config.temporal_stride, rule, front)
+            return Timeline.of(frames, self.window, config.temporal_stride, rule, front, self.crossfade)
         except ValueError as error:
             raise UsageError(str(error)) from error
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from unfade.backbones.video import VideoConfig, VideoModel
 from unfade.core import Plan, UnfadeError
 from unfade.core.contracts import Progress
-from unfade.diffusion.guidance import Contrast, guidance_floor, guided
+from unfade.diffusion.guidance import Contrast, guidance_ceiling, guidance_floor, guided
 from unfade.diffusion.sizes import Fit
 from unfade.diffusion.tiled import tiled, tiles_along
 from unfade.restore.system import LatentSettings
@@ -115,10 +115,12 @@ class Walk:
         """
         settings, model = self.settings, self.model
         schedule = settings.schedule(model.config.scheduler)
-        floor = guidance_floor(schedule.times(), settings.guidance_end)
+        times = schedule.times()
+        floor = guidance_floor(times, settings.guidance_end)
+        ceiling = guidance_ceiling(times, settings.guidance_begin)
         tiling = self.tiling
         denoiser = tiled(
-            guided(model.denoiser, settings.guidance, above=floor),
+            guided(model.denoiser, settings.guidance, above=floor, below=ceiling),
             tiling.side,
             tiling.halo,
             tiling.multiple,
@@ -137,15 +139,21 @@ def decoded(model: VideoModel, latents: Tensor, keep: bool, tell: Tally | None =
 
     A clip of one latent has one frame, which is its last.
     """
-    every = model.config.temporal_stride
-    done, in_all = 0, every * (latents.shape[2] - 1) + 1
-    for chunk in model.vae.decode(latents):
+    every, waiting = model.config.temporal_stride, latents.shape[2]
+    first, last = 1, None
+    for chunk in model.vae.decode(latents, last=not keep):
+        frames, come = chunk[0].transpose(0, 1), -(-chunk.shape[2] // every)
+        waiting -= come
         if tell:
-            tell.add(-(-chunk.shape[2] // every))
-        first = 0 if done else 1
-        done += chunk.shape[2]
-        if keep and done > 1:
-            yield chunk[0, :, first:].transpose(0, 1)
-        elif not keep and done == in_all:
-            yield chunk[0, :, -1:].transpose(0, 1)
-        del chunk
+            tell.add(come)
+        if not keep:
+            last = frames[-1:].clone()
+        elif first < len(frames):
+            yield frames[first:]
+        first = 0
+        del chunk, frames
+    # The last frame of a clip that was decoded in tiles comes alone.
+    if tell and waiting:
+        tell.add(waiting)
+    if last is not None:
+        yield last

@@ -18,7 +18,7 @@ from unfade.degrade.composition import Composition, Kinds
 from unfade.degrade.resample import resize
 from unfade.degrade.trajectory import fade_frames, linear_frames
 from unfade.media.atomic import atomic_output
-from unfade.training.coders import scale
+from unfade.training.coders import scale, typical
 from unfade.training.folded import folded_convolutions
 from unfade.training.glides import glide
 from unfade.training.optimizer import MuonAdamW, warm_cosine
@@ -46,6 +46,7 @@ class AutoencoderRun:
         trajectory: how a clip gets better, "linear" or "fade"; or "glide", a camera that glides over a photo.
         kinds: names of degradations that inputs may carry.
         clean: share of photos without any.
+        straight: whether the VAE, of CogVideoX's kind, begins as nearly linear (`coders.settle`).
         lr, warmup: peak rate and steps to reach it; the rate falls as a cosine to a fiftieth.
         kl: weight of the mean divergence of a latent value from a standard normal one.
         square: weight of the mean squared error beside the mean absolute one; values are in [-1, 1].
@@ -63,6 +64,7 @@ class AutoencoderRun:
     trajectory: Way | Literal["glide"] = "linear"
     kinds: tuple[str, ...] = ("lowlight", "haze", "gaussian-noise")
     clean: float = 0.7
+    straight: bool = False
     lr: float = 3e-3
     warmup: int = 100
     kl: float = 1e-4
@@ -287,14 +289,15 @@ class AutoencoderTrainer:
             report(row)
 
     def finish(self, samples: int = 64) -> Any:
-        """The VAE with averaged weights, the size of its latents measured and written down."""
+        """The VAE with averaged weights, its latents measured and brought to unit size."""
         self.vae.load_state_dict(self.average)
         self.vae.eval().requires_grad_(False)
+        dice = generator(self.plan.seed, "typical")
         with torch.inference_mode(), folded_convolutions(self.vae):
-            parts = [
-                self.vae.encode(pixels, return_dict=False)[0].mode().transpose(0, 1).flatten(1)
-                for pixels in self._specimens(samples)
-            ]
+            posteriors = (
+                self.vae.encode(pixels, return_dict=False)[0] for pixels in self._specimens(samples)
+            )
+            parts = [typical(self.vae, one, dice).transpose(0, 1).flatten(1) for one in posteriors]
         scale(self.vae, torch.cat(parts, dim=1))
         return self.vae
 

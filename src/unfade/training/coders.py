@@ -5,8 +5,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+# Beside the picture's unit size, in a pair of every so many channels.
+_LOUD, _EVERY = 6.0, 16
 
-def settle(vae: Any) -> None:
+
+def settle(vae: Any, pixels: Tensor | None = None) -> None:
     """Makes a fresh VAE easy to teach.
 
     Convolutions see each frame by itself: older moments of every kernel become 0, so what a photo teaches holds for
@@ -15,6 +18,10 @@ def settle(vae: Any) -> None:
     training begins from the averages and copies of the shortcuts. The posterior begins narrow (a standard deviation
     of 0.05), or its noise would drown what little the latents say at first. And CogVideoX's norms, which take their
     scale and shift from the latents, begin as plain ones.
+
+    Args:
+        vae: of either family.
+        pixels: photos `[B, 3, 1, H, W]` in [-1, 1], for a CogVideoX VAE that is to begin as nearly linear.
     """
     with torch.no_grad():
         for name, module in vae.named_modules():
@@ -25,26 +32,94 @@ def settle(vae: Any) -> None:
                     module.weight.zero_()
                     if module.bias is not None:
                         module.bias.fill_(float(name.endswith("conv_y.conv")))
+        if pixels is not None:
+            _straighten(vae, pixels)
         last = vae.quant_conv if _is_wan(vae) else vae.encoder.conv_out.conv
         channels = last.weight.shape[0] // 2
         last.weight[channels:].zero_()
         last.bias[channels:].fill_(-6.0)
 
 
+def _straighten(vae: Any, pixels: Tensor) -> None:
+    """Has a settled CogVideoX VAE pass a picture on at unit size, and nearly as linear algebra would.
+
+    What passes begins as orthogonal matrices, layer by layer of unit size for `pixels`. The last norms of encoder and
+    decoder divide by the size of what they see, so that contrast would be forgotten: a few of their channels become
+    large constants, beside which the picture hardly counts, half of them below zero.
+    """
+    inner = ("conv1", "conv2", "conv_y", "conv_b")
+    ways = [
+        [
+            module
+            for name, module in part.named_modules()
+            if isinstance(module, nn.Conv2d | nn.Conv3d) and not any(other in name for other in inner)
+        ]
+        for part in (vae.encoder, vae.decoder)
+    ]
+    # The last before `norm_out`, which `conv_out` follows.
+    ends = [way[-2] for way in ways]
+    groups = vae.encoder.norm_out.num_groups
+
+    def unit(conv: Any, given: Any, made: Tensor) -> Tensor:
+        around = [axis for axis in range(made.ndim) if axis != 1]
+        mean = made.mean(around)
+        shape = [-1 if axis == 1 else 1 for axis in range(made.ndim)]
+        made = made - mean.view(shape)
+        size = made.square().mean().sqrt()
+        conv.weight /= size
+        conv.bias.copy_(-mean / size)
+        made = made / size
+        if conv in ends:
+            width = len(mean) // groups
+            places = torch.arange(len(mean)) % width
+            loud = places < 2 * max(1, width // _EVERY)
+            conv.weight[loud] = 0
+            conv.bias[loud] = _LOUD * (1 - 2.0 * (places[loud] % 2))
+            made[:, loud] = conv.bias[loud].view(shape)
+        return made
+
+    hooks = []
+    for conv in (conv for way in ways for conv in way):
+        latest = conv.weight[:, :, -1] if isinstance(conv, nn.Conv3d) else conv.weight
+        conv.weight.zero_()
+        latest.copy_(nn.init.orthogonal_(torch.empty(latest.shape).flatten(1)).view_as(latest))
+        conv.bias.zero_()  # type: ignore[union-attr]
+        hooks.append(conv.register_forward_hook(unit))
+    vae.decode(vae.encode(pixels, return_dict=False)[0].mode())
+    for hook in hooks:
+        hook.remove()
+
+
+def typical(vae: Any, posterior: Any, dice: torch.Generator) -> Tensor:
+    """Latents as a model is given them: of Wan's VAE the posterior's mode, of CogVideoX's a draw."""
+    return posterior.mode() if _is_wan(vae) else posterior.sample(dice)
+
+
 def scale(vae: Any, latents: Tensor) -> None:
-    """Has a VAE's configuration say how its latents get unit size.
+    """Brings the latents of a VAE to unit size, each channel by itself: one that varies little says what no other does,
+    and beside larger ones a model would hardly be told when it is wrong.
 
     Args:
-        vae: Wan's scales by channel, CogVideoX's all alike and without moving them.
+        vae: Wan's configuration has room for means and sizes. CogVideoX's has it for one size of all channels, so
+            theirs go into its weights: into the last layer that makes latents and into every one that reads them,
+            and the pixels that come back are the same. Means stay.
         latents: `[z, ...]`, of typical pictures.
     """
     flat = latents.flatten(1)
+    size = flat.std(1).clamp_min(1e-3)
     if _is_wan(vae):
-        vae.register_to_config(
-            latents_mean=flat.mean(1).tolist(), latents_std=flat.std(1).clamp_min(1e-3).tolist()
-        )
-    else:
-        vae.register_to_config(scaling_factor=1 / max(1e-3, float(flat.square().mean().sqrt())))
+        vae.register_to_config(latents_mean=flat.mean(1).tolist(), latents_std=size.tolist())
+        return
+    made, channels = vae.encoder.conv_out.conv, len(size)
+    norms = [module for module in vae.decoder.modules() if hasattr(module, "conv_y")]
+    with torch.no_grad():
+        made.weight[:channels] /= size.view(-1, 1, 1, 1, 1)
+        made.bias[:channels] /= size
+        # The logarithm of the variance of a draw.
+        made.bias[channels:] -= 2 * size.log()
+        for reads in (vae.decoder.conv_in, *(one for norm in norms for one in (norm.conv_y, norm.conv_b))):
+            reads.conv.weight *= size.view(-1, 1, 1, 1)
+    vae.register_to_config(scaling_factor=1.0)
 
 
 def _is_wan(vae: Any) -> bool:

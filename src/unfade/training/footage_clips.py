@@ -1,7 +1,8 @@
 """Training clips out of curated footage, and the pairs that are made of them."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, Self
@@ -45,6 +46,18 @@ def caption_key(path: Path, first: int, count: int) -> str:
     ).hexdigest()[:24]
 
 
+def _called(paths: Iterable[Path]) -> dict[Path, str]:
+    """What files are called, wherever they lie: by their folder and name, and by more folders those that share both."""
+    found: dict[Path, str] = {}
+    left, folders = set(paths), 1
+    while left:
+        ends = {path: "/".join(path.parts[-1 - folders :]) for path in left}
+        shared = Counter(ends.values())
+        found |= {path: end for path, end in ends.items() if shared[end] == 1}
+        left, folders = {path for path in left if shared[ends[path]] > 1}, folders + 1
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class FootageClips:
     """Clips of curated videos, decoded as they are drawn.
@@ -53,18 +66,22 @@ class FootageClips:
         parts: each clip with the video it is in.
         captions: by `caption_key`.
         centred: whether the crop is the frame's middle, as published; else it lies anywhere.
+        made_of: names of the clips that videos were made of, by the videos' `path.stem`; empty for footage itself.
     """
 
     parts: tuple[tuple[CuratedVideo, CuratedClip], ...]
     captions: Mapping[str, str] = field(default_factory=dict[str, str])
     centred: bool = True
+    made_of: Mapping[str, str] = field(default_factory=dict[str, str])
     _names: tuple[str, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        names = [f"{video.path.parent.name}/{video.path.stem}-{clip.first:06d}" for video, clip in self.parts]
-        # Folders and files of one name may lie in several places.
-        keys = [self.caption_key(index)[:8] for index in range(len(self.parts))]
-        object.__setattr__(self, "_names", tuple(map("-".join, zip(names, keys, strict=True))))
+        called = _called(video.path for video, _ in self.parts)
+        anew = {stem: f"{name} anew" for stem, name in self.made_of.items()}
+        names = [
+            f"{anew.get(video.path.stem, called[video.path])}-{clip.first:06d}" for video, clip in self.parts
+        ]
+        object.__setattr__(self, "_names", tuple(names))
 
     @classmethod
     def of(
@@ -73,8 +90,15 @@ class FootageClips:
         frames: int,
         captions: Mapping[str, str] | None = None,
         centred: bool = True,
+        sources: "FootageClips | None" = None,
     ) -> Self:
         """All clips of a manifest that have at least so many frames, in the order of their paths.
+
+        Args:
+            manifest: of `training.curation`, or of a distillation.
+            frames: that a clip must have.
+            captions, centred: see the class.
+            sources: what the clips of a distillation were made of, after which they are named.
 
         Raises:
             InputError: the manifest can't be read, or holds no such clip.
@@ -85,10 +109,14 @@ class FootageClips:
             raise InputError(
                 f"{manifest} holds no clip of {frames} frames or more; add footage or loosen the rules of its curation"
             )
-        return cls(parts, captions or {}, centred)
+        made_of = (
+            {} if sources is None else {sources.caption_key(i): sources.names[i] for i in range(len(sources))}
+        )
+        return cls(parts, captions or {}, centred, made_of)
 
     @property
     def names(self) -> tuple[str, ...]:
+        """One for each clip, unlike any other's; what is drawn of it depends on that and not on where the files lie."""
         return self._names
 
     def __len__(self) -> int:

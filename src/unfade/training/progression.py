@@ -15,8 +15,9 @@ from torch import Tensor
 from unfade.core import InputError
 from unfade.core import generator as dice_of
 from unfade.degrade import Strength
+from unfade.degrade.composition import PROGRESSIONS, Kinds
 from unfade.degrade.framing import Size, framed, name_of, sides_of, turned
-from unfade.degrade.progression import STRENGTHS, Progression
+from unfade.degrade.progression import PHYSICS, STRENGTHS, Progression
 from unfade.media.images import read_image
 from unfade.media.png import picture_of
 from unfade.media.remote import joined, read_bytes
@@ -94,6 +95,7 @@ class ProgressionSequences:
         strengths: of the draws.
         centred: whether the crop is the photo's middle, as in a built set; else it lies anywhere.
         prompts: scene-adaptive ones, by name; a sequence without one has its task's uniform prompt.
+        kinds: what each task's degradations are; names of their own tell those apart that draw from other ranges.
     """
 
     photos: PhotoSource
@@ -101,6 +103,7 @@ class ProgressionSequences:
     strengths: tuple[Strength, ...] = STRENGTHS
     centred: bool = False
     prompts: Mapping[str, str] = field(default_factory=dict[str, str])
+    kinds: Mapping[str, Kinds] = field(default_factory=lambda: PROGRESSIONS)
     _names: tuple[str, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -138,7 +141,8 @@ class ProgressionSequences:
         return self.photos[index // (len(self.tasks) * len(self.strengths))]
 
     def identity(self, index: int) -> str:
-        told = f"{self.task(index)} {self.strength(index)} {self.centred}"
+        names = "+".join(kind.name for kind in self.kinds[self.task(index)])
+        told = f"{self.task(index)} {self.strength(index)} {self.centred} {names} {PHYSICS}"
         if isinstance(self.photos, PhotoFiles):
             return f"{self.photos.identity(index // (len(self.tasks) * len(self.strengths)))} {told}"
         photo = self.photo(index).contiguous()
@@ -166,7 +170,9 @@ class ProgressionSequences:
             down, across = torch.rand(2, generator=generator).tolist()
             place = (down, across)
         truth = framed(photo, sides, place).mul(255).round().div(255)
-        progression = Progression.draw(self.task(index), truth, self.strength(index), generator)
+        progression = Progression.draw(
+            self.task(index), truth, self.strength(index), generator, kinds=self.kinds
+        )
         return torch.cat(list(progression.frames(frames)))
 
 

@@ -106,6 +106,7 @@ class ProgressiveTrainer(VideoTrainer[ProgressiveRun, CogVideoX, Prompted]):
                 self._signal[times].to(self.device),
                 condition,
                 run.later,
+                run.even,
             )
 
     def judged(self, held_out: Prompted, size: int | Size) -> tuple[dict[str, Any], Clip]:

@@ -23,6 +23,9 @@ class ProgressiveRun(VideoRun):
         image_noise: mean and spread of the logarithm of the noise's standard deviation (pixels in [-1, 1]) that is put
             on the photo the model sees, so that it leans on it less than blindly; None puts none.
         later: weight of the latents that get better, beside 1 for those that repeat the photo.
+        even: has samples that change little count as much as those that change much, whose errors are as much larger:
+            the floor of `v_objective.evened`. None weighs all alike, as CogVideo does.
+        late: share of the diffusion times in the last fifth; None spreads them evenly.
 
     Raises:
         ValueError: a value is out of range.
@@ -39,17 +42,23 @@ class ProgressiveRun(VideoRun):
     crops: int = 1
     image_noise: tuple[float, float] | None = (-3.0, 0.5)
     later: float = 1.0
+    even: float | None = None
+    late: float | None = None
 
     def __post_init__(self) -> None:
         # The zero-argument form does not know a class that `slots=True` has made anew.
         VideoRun.__post_init__(self)
         self.check_positive("later")
+        if self.even is not None:
+            self.check_positive("even")
+        if self.late is not None and not 0 < self.late < 1:
+            raise ValueError(f"late must be above 0 and below 1, not {self.late}")
         if self.image_noise is not None and not self.image_noise[1] >= 0:
             raise ValueError(f"the spread of image_noise must be at least 0, not {self.image_noise[1]}")
 
     def times(self, step: int) -> Tensor:
-        """The diffusion times of a step's samples, `[batch]`, spread evenly over 0 to 999."""
-        return drawn_times(self.batch, generator(self.seed, "times", step))
+        """The diffusion times of a step's samples, `[batch]`, spread evenly over their law."""
+        return drawn_times(self.batch, generator(self.seed, "times", step), late=self.late)
 
     def seen(self, photo: Tensor, dice: torch.Generator) -> Tensor:
         """The degraded photo `[1, 3, H, W]` in [0, 1] as the model sees it in training."""

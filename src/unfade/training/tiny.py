@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from unfade.backbones.spectrum import spectrum_of
 from unfade.backbones.tiny import Tiny, TinyConfig
@@ -39,6 +40,8 @@ class TinyRun:
         lr, warmup, weight_decay: peak rate, steps to reach it, decoupled decay; the rate falls as a cosine to 0.
         ema: decay of the averaged weights, which are the ones shipped.
         refine: share of steps that also learn from the network's own answer at a later tau.
+        texture: weight, in what is learnt from those answers, of local contrast that is missing: a walk of more steps
+            is to end sharper, a single step nearest to the truth.
         again: how often, at most, that answer has been refined before; walks of many steps lead there.
         floor: root-mean-square error of the input below which a sample counts no more for being easier.
         held_out: photos kept for validation.
@@ -56,6 +59,7 @@ class TinyRun:
     weight_decay: float = 0.01
     ema: float = 0.999
     refine: float = 0.15
+    texture: float = 0.15
     again: int = 0
     floor: float = 0.03
     held_out: int = 24
@@ -96,6 +100,26 @@ def relative_error(predicted: Tensor, clean: Tensor, degraded: Tensor, floor: fl
     left = ((predicted - clean) ** 2).mean((1, 2, 3))
     found = ((degraded - clean) ** 2).mean((1, 2, 3))
     return (torch.sqrt(left + 2.5e-5) / torch.sqrt(found).clamp_min(floor)).mean()
+
+
+def missing_texture(predicted: Tensor, clean: Tensor, side: int = 8) -> Tensor:
+    """By how much local contrast differs from the truth's, as a share of it, averaged over samples.
+
+    Local contrast is the standard deviation of luma within squares. What is nearest to a truth that can't be known
+    has less of it than any truth: detail that is uncertain is averaged away.
+
+    Args:
+        predicted, clean: `[B, 3, H, W]` in [0, 1].
+        side: of the squares, in pixels.
+    """
+    contrasts: list[Tensor] = []
+    for photo in (predicted, clean):
+        luma = photo.float().mean(1, keepdim=True)
+        mean = functional.avg_pool2d(luma, side)
+        spread = functional.avg_pool2d(luma.square(), side) - mean.square()
+        contrasts.append(torch.sqrt(spread.clamp_min(0) + 1e-5))
+    found, wanted = contrasts
+    return ((found - wanted).abs().mean((1, 2, 3)) / wanted.mean((1, 2, 3)).clamp_min(0.01)).mean()
 
 
 class TinyTrainer:
@@ -209,7 +233,9 @@ class TinyTrainer:
                 with torch.no_grad():
                     for _ in range(self.plan.rounds(self.step)):
                         earlier = self._refined(earlier, degraded, context.detach(), spectrum).clamp(0, 1)
-                loss = loss + self._judge(self._refined(earlier, degraded, context, spectrum), sample)
+                refined = self._refined(earlier, degraded, context, spectrum)
+                loss = loss + self._judge(refined, sample)
+                loss = loss + self.plan.texture * missing_texture(refined, sample.clean)
         return loss
 
     def _refined(self, earlier: Tensor, degraded: Tensor, context: Tensor, spectrum: Tensor) -> Tensor:

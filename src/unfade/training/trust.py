@@ -56,12 +56,12 @@ class TrustRun:
         seed: of everything random.
     """
 
-    photos: int = 12_000
+    photos: int = 8000
     smallest: int = 192
-    turning: float = 0.05
+    turning: float = 0.02
     gained: float = 15 / 16
-    price: float = 40.0
-    most: float = 90.0
+    price: float = 160.0
+    most: float = 100.0
     watched: int = 8
     rounds: int = 120
     batch: int = 256

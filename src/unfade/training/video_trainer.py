@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from unfade.backbones.cogvideox import CogVideoX
+from unfade.backbones.free_memory import free_bytes, out_of_memory
 from unfade.backbones.wan import Wan
 from unfade.conditioning.lora import (
     UNKNOWN,
@@ -26,11 +27,12 @@ from unfade.conditioning.lora import (
     train_adapter,
 )
 from unfade.core import Clip, UnfadeError, UsageError, generator
-from unfade.degrade.framing import Size
+from unfade.degrade.framing import Size, sides_of
 from unfade.training.latents import LatentStore
 from unfade.training.processes import accelerated
 from unfade.training.run_export import export_whole
 from unfade.training.run_log import RunLog
+from unfade.training.run_memory import in_tiles, short_to_learn, short_to_validate, tile_for
 from unfade.training.run_state import changed_settings, learnt, read_state, save_state, take_up
 from unfade.training.sequences import Sequences
 from unfade.training.stopping import Stop, stop_after_step
@@ -55,6 +57,7 @@ class VideoTrainer(ABC, Generic[Run, Model, Data]):
         video: the model; its transformer is changed in place.
         step: how many steps are done.
         clipped: how many of them had their gradient clipped.
+        kept: the step that the checkpoint is of, None where this run has none yet.
         store: gives latents.
         log: what the run tells of itself.
     """
@@ -97,6 +100,9 @@ class VideoTrainer(ABC, Generic[Run, Model, Data]):
         self.role: Role = role
         self.step = 0
         self.clipped = 0
+        self.kept: int | None = None
+        # While weights change, they are neither those before a step nor those after it.
+        self._changing = False
         self.accelerator = accelerated(device)
         self.device = self.accelerator.device
         self.log = RunLog(folder, self.leads, tracker)
@@ -130,7 +136,7 @@ class VideoTrainer(ABC, Generic[Run, Model, Data]):
         run, bare = self.plan, self.video.denoiser.model
         check_adapter(run, self.role, start)
         if run.lora is None:
-            bare.float().requires_grad_(True)  # type: ignore[call-arg]
+            train_whole(bare)
         elif start is not None:
             told = load_adapter(bare, start, self.role, self.video.provenance)
             self.plan = replace(run, lora=settings_of(start, told))
@@ -177,6 +183,7 @@ class VideoTrainer(ABC, Generic[Run, Model, Data]):
             OutputError: it can't be written.
         """
         save_state(self.checkpoint, self.model, self.optimizer, self._notes(), self.leads)
+        self.kept = self.step
 
     def _notes(self) -> dict[str, Any]:
         return {
@@ -202,6 +209,7 @@ class VideoTrainer(ABC, Generic[Run, Model, Data]):
         changed = changed_settings(state, self._notes(), self.folder)
         take_up(self.model, self.optimizer, state)
         self.step, self.clipped = state["step"], state["clipped"]
+        self.kept = self.step
         self.store.encoded, self.store.found, self.store.enlarged = state.get("latents", (0, 0, 0))
         self.log.forget_after(self.step)
         if changed:
@@ -247,9 +255,11 @@ class VideoTrainer(ABC, Generic[Run, Model, Data]):
             raise FloatingPointError(f"the {what} is not a number at step {self.step} (samples: {names})")
         for group in self.optimizer.param_groups:
             group["lr"] = run.rate(self.step, self.steps)
+        self._changing = True
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
+        self._changing = False
         self.clipped += norm > run.clip
         return {"loss": shared, "norm": norm}
 
@@ -268,10 +278,12 @@ class VideoTrainer(ABC, Generic[Run, Model, Data]):
     def run(self, until: int | None = None, report: Report | None = None) -> None:
         """Trains to the end of the plan, or to step `until`; checkpoints, validates and logs on the way.
 
-        After SIGINT or SIGTERM the step under way is finished and saved first.
+        After SIGINT or SIGTERM the step under way is finished and saved first. Where a step fails, the state before it
+        is saved, by a process that is alone. Only where the loss is not a number is the checkpoint left as it is: what
+        was learnt since may be what spoilt it.
 
         Raises:
-            UnfadeError: the loss is not a number any more; the state before that step is saved.
+            UnfadeError: the loss is not a number any more, memory ran out, or a photo went missing.
             KeyboardInterrupt, SystemExit: as asked for by a signal.
         """
         end = min(self.steps, until or self.steps)
@@ -287,41 +299,71 @@ class VideoTrainer(ABC, Generic[Run, Model, Data]):
         recent: list[dict[str, float]] = []
         clipped, begun = self.clipped, time.perf_counter()
         while self.step < end and not stop.agreed:
-            try:
-                recent.append(self.train_step(stop))
-            except FloatingPointError as error:
-                self.save()
-                raise UnfadeError(
-                    f"{error}; the state before it is kept in {self.checkpoint}: look at these samples, or go on "
-                    "with a lower --lr"
-                ) from error
-            except UnfadeError:
-                # A photo that went missing, say; alone, this process can still keep what was learnt.
-                self.optimizer.zero_grad(set_to_none=True)
-                if self.accelerator.num_processes == 1:
-                    self.save()
-                raise
+            recent.append(self._stepped(stop))
             last = self.step == end or stop.agreed
             validates = self.held_out is not None and not stop.agreed
             validates = validates and (self.step % self.plan.validate_every == 0 or last)
+            seconds = time.perf_counter() - begun
+            # Before validating, which may fail where learning does not.
+            if self.step % self.plan.checkpoint_every == 0 or last or validates:
+                self.save()
             if self.step % self.plan.log_every == 0 or last or validates:
-                seconds = time.perf_counter() - begun
                 row = {**self._figures(recent, self.clipped - clipped), "seconds": round(seconds, 2)}
-                if validates:
-                    row["held_out"] = self.validate()
-                self.log.write(row)
+                try:
+                    if validates:
+                        row["held_out"] = self._validated()
+                finally:
+                    self.log.write(row)
                 if report and self.leads:
                     report(row)
                 recent, clipped, begun = [], self.clipped, time.perf_counter()
-            if self.step % self.plan.checkpoint_every == 0 or last:
-                self.save()
+
+    def _stepped(self, stop: Stop) -> dict[str, float]:
+        """One update; where it fails, what was learnt before it is kept."""
+        try:
+            return self.train_step(stop)
+        except FloatingPointError as error:
+            raise UnfadeError(
+                f"{error}; {self._told_kept()}: look at these samples, or try a lower --lr"
+            ) from error
+        except Exception as error:
+            # A photo that went missing, say.
+            self.optimizer.zero_grad(set_to_none=True)
+            self._keep()
+            if not out_of_memory(error):
+                raise
+            size, processes = self._size(self.step), self.accelerator.num_processes
+            whole = all(one.requires_grad for one in self.video.denoiser.model.parameters())
+            raise short_to_learn(self.plan, self.step, size, processes, whole, self._told_kept()) from error
+
+    def _keep(self) -> None:
+        """Saves what a failed step left whole; with other processes, which know nothing of it, that can't be done."""
+        alone = self.accelerator.num_processes == 1
+        if alone and not self._changing and self.step and self.step != self.kept:
+            self.save()
+
+    def _told_kept(self) -> str:
+        if self.kept is None:
+            return "no state was saved yet"
+        return f"the state of step {self.kept} is kept in {self.checkpoint}"
+
+    def _validated(self) -> dict[str, Any]:
+        try:
+            return self.validate()
+        except Exception as error:
+            if out_of_memory(error):
+                raise short_to_validate(self.step, self._told_kept()) from error
+            raise
+
+    def _size(self, step: int) -> int | Size:
+        return self.plan.size(step, len(self.sequences))
 
     def _figures(self, recent: list[dict[str, float]], clipped: int) -> dict[str, Any]:
         means = {name: sum(row[name] for row in recent) / len(recent) for name in ("loss", "norm")}
         return {
             "step": self.step,
             "of": self.steps,
-            "size": self.plan.size(self.step - 1, len(self.sequences)),
+            "size": self._size(self.step - 1),
             "loss": round(means["loss"], 6),
             "norm": round(means["norm"], 6),
             "clipped": round(clipped / len(recent), 3),
@@ -335,12 +377,15 @@ class VideoTrainer(ABC, Generic[Run, Model, Data]):
     def validate(self) -> dict[str, Any]:
         """Figures on the held-out sequences at the present crop, and a picture in `pictures/`.
 
-        All processes do the same work, since a model that is spread needs all of them; the first one writes.
+        All processes do the same work, since a model that is spread needs all of them; the first one writes. The VAE
+        works in tiles where the whole is predicted not to fit beside what learns.
         """
         if self.held_out is None:
             raise UsageError("there are no held-out sequences to validate on")
-        size = self.plan.size(max(0, self.step - 1), len(self.sequences))
-        figures, picture = self.judged(self.held_out, size)
+        size = self._size(max(0, self.step - 1))
+        side = tile_for(self.video, sides_of(size), self.plan.frames, free_bytes(self.device))
+        with in_tiles(self.video.vae, side):
+            figures, picture = self.judged(self.held_out, size)
         self.log.picture(picture, self.step)
         return figures
 
@@ -368,3 +413,8 @@ class VideoTrainer(ABC, Generic[Run, Model, Data]):
             export_whole(self.video, weights, path, told, base)
         self.accelerator.wait_for_everyone()
         return path
+
+
+def train_whole(transformer: Any) -> None:
+    """Makes all of a transformer float32 and lets all of it learn."""
+    transformer.float().requires_grad_(True)

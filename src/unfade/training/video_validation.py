@@ -42,12 +42,15 @@ def validate(
 
     Returns:
         The figures "input", "result", "gain", "ceiling" (the VAE's own last frame of the true sequence) and "frames"
-        (every generated frame), and by category the gain; for every measure "input_NAME", "result_NAME" and
+        (every generated frame), and by category the gain, the result and by how much it is better than the first
+        generated frame ("rises"); for every measure "input_NAME", "result_NAME" and
         "ceiling_NAME"; and rows of generated frames, the truth at their ends.
     """
     rows: list[Tensor] = []
     figures: list[list[float]] = []
     gains: dict[str, list[float]] = {}
+    results: dict[str, list[float]] = {}
+    rises: dict[str, list[float]] = {}
     others: dict[str, list[float]] = {}
     for index, name in enumerate(sequences.names):
         clip = sequences.draw(index, size, frames, generator(seed, "held out", name, name_of(size)))
@@ -55,7 +58,10 @@ def validate(
         shown, ceiling = walked(index, name, clip)
         each = [psnr(frame, truth) for frame in shown]
         figures.append([psnr(clip[0], truth), psnr(ceiling, truth), *each])
-        gains.setdefault(name.rpartition("/")[0], []).append(each[-1] - figures[-1][0])
+        category = name.rpartition("/")[0]
+        gains.setdefault(category, []).append(each[-1] - figures[-1][0])
+        results.setdefault(category, []).append(each[-1])
+        rises.setdefault(category, []).append(each[-1] - each[0])
         for measure, of in (measures or {}).items():
             for shot, frame in (("input", clip[0]), ("result", shown[-1]), ("ceiling", ceiling)):
                 others.setdefault(f"{shot}_{measure}", []).append(of(frame, truth))
@@ -68,7 +74,9 @@ def validate(
         "gain": _mean([figure[-1] - figure[0] for figure in figures]),
         "ceiling": mean[1],
         "frames": mean[2:],
-        "gains": {category: _mean(gain) for category, gain in sorted(gains.items())},
+        "gains": _by_category(gains),
+        "results": _by_category(results),
+        "rises": _by_category(rises),
         **{name: _mean(values, 4) for name, values in others.items()},
     }
     return report, Clip(torch.cat(rows, dim=1)[None].clamp(0, 1))
@@ -78,6 +86,10 @@ def decoded(chunks: Iterable[Tensor]) -> Tensor:
     """Frames `[T, 3, H, W]` on the CPU of a VAE's chunks `[1, 3, t, H, W]`, rounded to 8 bits as if saved."""
     frames = torch.cat([chunk[0].transpose(0, 1).cpu() for chunk in chunks])
     return frames.clamp(0, 1).mul(255).round().div(255)
+
+
+def _by_category(values: Mapping[str, Sequence[float]]) -> dict[str, float | None]:
+    return {category: _mean(of) for category, of in sorted(values.items())}
 
 
 def _mean(values: Sequence[float], digits: int = 3) -> float | None:

@@ -214,7 +214,9 @@ def footage_metrics() -> tuple[tuple[Metric, ...], tuple[Absence, ...]]:
     try:
         import cv2
     except ImportError as error:
-        return (light,), (Absence("warping-error", f'{error}; pip install "unfade[evaluate]"'),)
+        return (light,), (
+            Absence("warping-error", f'{error}; pip install ".[evaluate]" in the clone of unfade'),
+        )
     warping = Metric(
         name="warping-error",
         label="Warping error",

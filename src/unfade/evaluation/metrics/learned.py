@@ -1,6 +1,6 @@
 """Metrics that are networks: full-reference LPIPS and DISTS, no-reference MUSIQ, CLIP-IQA and NIQE.
 
-They come from torchmetrics and pyiqa (`pip install "unfade[perceptual]"`); pyiqa is for non-commercial use only.
+They come from torchmetrics and pyiqa (`pip install ".[perceptual]"`); pyiqa is for non-commercial use only.
 Nothing is ever downloaded: weights are taken from where the libraries keep them, torch's hub folder (`TORCH_HOME`
 moves it), and a metric whose package or weights are missing is absent with a line that says what and where.
 """
@@ -182,7 +182,7 @@ def _lacking(learned: Learned, hub: Path) -> Absence | None:
     reasons: list[str] = []
     modules = [module for module in learned.modules if importlib.util.find_spec(module) is None]
     if modules:
-        reasons.append(f'needs {" and ".join(modules)} (pip install "unfade[perceptual]")')
+        reasons.append(f'needs {" and ".join(modules)} (pip install ".[perceptual]" in the clone of unfade)')
     missing = [hub / file for file in learned.files if not (hub / file).is_file()]
     if missing:
         names = " and ".join(file.name for file in missing)

@@ -1,7 +1,7 @@
 """Full-reference perceptual metrics that need no weights, from libraries that keep them.
 
 Both count full-range luma (0.299, 0.587, 0.114) on the scale 0 to 255, not rounded. They come with
-`pip install "unfade[evaluate]"`; without it each is absent with one line.
+`pip install ".[evaluate]"`; without it each is absent with one line.
 """
 
 from importlib.metadata import version
@@ -83,7 +83,7 @@ def _gmsd_metric() -> Metric | Absence:
 
         _quality(cv2)
     except ImportError as error:
-        return Absence("gmsd", f'{error}; pip install "unfade[evaluate]"')
+        return Absence("gmsd", f'{error}; pip install ".[evaluate]" in the clone of unfade')
     return Metric(
         name="gmsd",
         label="GMSD",
@@ -100,7 +100,7 @@ def _vif_metric() -> Metric | Absence:
     try:
         import torchmetrics.functional.image  # noqa: F401
     except ImportError as error:
-        return Absence("vif", f'{error}; pip install "unfade[evaluate]"')
+        return Absence("vif", f'{error}; pip install ".[evaluate]" in the clone of unfade')
     return Metric(
         name="vif",
         label="VIF",

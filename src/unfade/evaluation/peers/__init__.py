@@ -1,7 +1,7 @@
 """The peers: what our models are compared with in the same run, as a table.
 
 All work on 8-bit pixels as their users call them, and on the bicubically enlarged picture where enlargement is asked
-for. OpenCV, scipy and bm3d are optional (`pip install "unfade[evaluate]"`) and imported only when a peer runs.
+for. OpenCV, scipy and bm3d are optional (`pip install ".[evaluate]"`) and imported only when a peer runs.
 """
 
 from collections.abc import Callable

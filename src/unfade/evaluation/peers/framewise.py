@@ -59,5 +59,5 @@ def package(name: str, peer: str) -> Any:
     except ImportError as error:
         raise UsageError(
             f"the peer {peer} needs the Python package {name}, which is not installed here; "
-            'install it with: pip install "unfade[evaluate]"'
+            'install it with: pip install ".[evaluate]" in the clone of unfade'
         ) from error

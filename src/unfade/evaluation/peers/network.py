@@ -188,7 +188,8 @@ def _spandrel() -> Any:
     except (ImportError, RuntimeError) as error:  # A torchvision built for another PyTorch is a RuntimeError.
         raise ModelError(
             "networks of others are read by spandrel, which needs torchvision, and importing it failed here "
-            f'({error}); pip install "unfade[spandrel]" and the torchvision made for PyTorch {torch.__version__}'
+            f'({error}); pip install ".[spandrel]" in the clone of unfade, and the torchvision made for PyTorch '
+            f"{torch.__version__}"
         ) from error
     try:
         import_module("spandrel_extra_arches").install(ignore_duplicates=True)
