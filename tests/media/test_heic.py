@@ -257,7 +257,9 @@ def _python(code: str, *arguments: Path) -> list[str]:
 def test_without_the_extra_a_sentence_says_what_to_do(tmp_path: Path, photo: np.ndarray) -> None:
     path, avif = _save(tmp_path / "x.heic", photo), tmp_path / "x.avif"
     write_image(read_image(path), avif)
-    sentence = f"{path} is a HEIC photo: pip install '.[heic]' in the clone of unfade to read it, or save it as JPEG"
+    sentence = (
+        f"{path} is a HEIC photo: pip install '.[heic]' in the clone of unfade to read it, or save it as JPEG"
+    )
     assert _python(_WITHOUT, path, avif) == ["70", sentence, sentence]
 
 

@@ -36,7 +36,9 @@ def tiny_further(steps: int = 2200) -> TinyRun:
 
     Command: `unfade train tiny --recipe further --start src/unfade/backbones/weights/tiny.safetensors --photos DIR...`.
     """
-    return TinyRun(steps=steps, lr=6e-5, warmup=100, stages=((1.0, 128, 16),), refine=0.25, again=3, validate_every=500)
+    return TinyRun(
+        steps=steps, lr=6e-5, warmup=100, stages=((1.0, 128, 16),), refine=0.25, again=3, validate_every=500
+    )
 
 
 def tiny_gpu(steps: int = 60_000) -> TinyRun:
