@@ -144,11 +144,11 @@ def progressive_cpu() -> ProgressiveCpu:
     )
     return ProgressiveCpu(
         coder=AutoencoderRun(
-            steps=1400, crop=64, reach=96, clips=2, frames=9, trajectory="fade", kinds=TASKS
+            steps=1200, crop=64, reach=96, clips=2, frames=9, trajectory="fade", kinds=TASKS, straight=True
         ),
         base=base,
         copied=350,
-        adapter=replace(base, stages=((9, 64),), lr=1e-3, lora=ProgressiveRun().lora),
+        adapter=replace(base, stages=((9, 64),), lr=1e-3, lora=ProgressiveRun().lora, even=0.05, late=0.5),
         few=600,
     )
 
