@@ -143,12 +143,10 @@ def progressive_cpu() -> ProgressiveCpu:
         validate_every=10**9,
     )
     return ProgressiveCpu(
-        coder=AutoencoderRun(
-            steps=1200, crop=64, reach=96, clips=2, frames=9, trajectory="fade", kinds=TASKS, straight=True
-        ),
+        coder=AutoencoderRun(steps=900, crop=64, reach=96, clips=2, frames=9, trajectory="fade", kinds=TASKS),
         base=base,
         copied=350,
-        adapter=replace(base, stages=((9, 64),), lr=1e-3, lora=ProgressiveRun().lora, even=0.05, late=0.5),
+        adapter=replace(base, stages=((7, 64),), lr=1e-3, lora=ProgressiveRun().lora, even=0.05, late=0.5),
         few=600,
     )
 
