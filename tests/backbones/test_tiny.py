@@ -1,5 +1,6 @@
 """The network at its real shape but small: contracts, reach, prompts, files."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -195,3 +196,14 @@ def test_the_network_needs_only_bare_pytorch() -> None:
         "sys.exit(f'imported {bad}' if bad else 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_later_answer_follows_a_share_of_its_correction(tmp_path: Path) -> None:
+    whole = awake()
+    part = awake(replace(SMALL, later=0.25))
+    x = torch.rand(1, 3, 32, 40)
+    torch.testing.assert_close(predict(part, x), predict(whole, x))
+    # Where state and degraded photo are one, so is the earlier answer.
+    torch.testing.assert_close(predict(part, x, tau=0.5) - x, 0.25 * (predict(whole, x, tau=0.5) - x))
+    save_tiny(part, part.state_dict(), tmp_path / "part.safetensors", {})
+    assert load_tiny(tmp_path / "part.safetensors").model.config.later == 0.25

@@ -39,6 +39,7 @@ class TinyConfig:
         skills: kernels that each layer at 1/2, 1/4 and 1/8 mixes for a photo.
         context: width of the context vector.
         buckets: hash buckets for words.
+        later: share of its correction of an earlier answer that a later one follows; many steps add corrections up.
     """
 
     widths: tuple[int, int, int] = (32, 64, 128)
@@ -46,6 +47,7 @@ class TinyConfig:
     skills: tuple[int, int, int] = (5, 5, 3)
     context: int = 128
     buckets: int = 2048
+    later: float = 1.0
 
     @property
     def reach(self) -> int:
@@ -75,7 +77,8 @@ class TinyConfig:
         """The configuration from its JSON form."""
         # Files from before there were several skills have one.
         sizes = {name: tuple(values.get(name, (1, 1, 1))) for name in ("widths", "blocks", "skills")}
-        return TinyConfig(**sizes, context=values["context"], buckets=values["buckets"])
+        later = values.get("later", 1.0)
+        return TinyConfig(**sizes, context=values["context"], buckets=values["buckets"], later=later)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -271,7 +274,10 @@ class Tiny(nn.Module):
         middle = _within(self.decode_middle(middle, whole, coarse), _minus(narrow, wide), 4)
         top = _within(top, narrow, 2) + functional.pixel_shuffle(self.up_top(middle, fine), 2)
         top = self.decode_top(top, whole, fine)
-        _within(estimate, narrow, 1).add_(functional.pixel_shuffle(self.leave(top, fine), 2))
+        correction = functional.pixel_shuffle(self.leave(top, fine), 2)
+        if self.config.later != 1 and bool((tau > 0).any()):
+            correction = correction * torch.where(tau > 0, self.config.later, 1.0)[:, None, None, None]
+        _within(estimate, narrow, 1).add_(correction)
         return estimate
 
     def _entrance(self, x: Tensor, when: Tensor, degraded: Tensor, whole: Tensor) -> tuple[Tensor, Tensor]:
