@@ -152,7 +152,7 @@ def test_tiles_of_the_shipped_model_cannot_be_seen(sigma: float, examples: Path)
 def test_the_shipped_model_loads_and_fits() -> None:
     restorer = load("tiny")
     assert sum(parameter.numel() for parameter in restorer.weights.model.parameters()) <= 8_000_000
-    assert restorer.weights.model.config == TinyConfig()
+    assert restorer.weights.model.config == TinyConfig(later=0.3)
 
 
 def test_hidden_colour_changes_nothing_that_is_seen(restorer: PixelRestorer) -> None:
