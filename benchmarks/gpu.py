@@ -1,8 +1,8 @@
 """`make gpu-bench`: seconds, peak memory and share of the arithmetic limit on a GPU; at CPU size without one.
 
 Measures `tiny` restoring and training; Wan2.2-TI2V-5B with random weights, ours against diffusers' pipeline in the same
-run, and a LoRA step of it; CogVideoX1.5-5B likewise; Vivid-VR at 33 and 121 frames of 1024x1024. On a
-bare machine with PyTorch the packages that the video models need are carried as wheels: `--wheels DIR`.
+run, and a LoRA step of it; CogVideoX1.5-5B likewise, with a LoRA step of Progressive; Vivid-VR at 33 and 121 frames of
+1024x1024. On a bare machine with PyTorch the packages that the video models need are carried as wheels: `--wheels DIR`.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from unfade.backbones.spectrum import spectrum_of
 from unfade.backbones.tiny import Tiny, thumbnail_of
 from wheels import use_wheels
 
-PARTS = ("tiny", "wan", "train", "cogvideox", "vivid")
+PARTS = ("tiny", "wan", "train", "cogvideox", "train-cogvideox", "vivid")
 
 
 def commit() -> dict[str, Any]:
@@ -118,9 +118,9 @@ def measure(device: torch.device) -> list[dict[str, Any]]:
 def measure_models(device: torch.device, parts: Sequence[str], report: Report) -> None:
     """The video models, one after the other, each alone in memory."""
     from gpu_cogvideox import FULL as FULL_COGVIDEOX
+    from gpu_cogvideox import FULL_TRAINING, measure_cogvideox
     from gpu_cogvideox import TINY as TINY_COGVIDEOX
-    from gpu_cogvideox import measure_cogvideox
-    from gpu_training import measure_training
+    from gpu_training import measure_cogvideox_training, measure_training
     from gpu_vivid import FULL as FULL_VIVID
     from gpu_vivid import TINY as TINY_VIVID
     from gpu_vivid import measure_vivid
@@ -132,6 +132,9 @@ def measure_models(device: torch.device, parts: Sequence[str], report: Report) -
         "wan": lambda: measure_wan(device, scale, report),
         "train": lambda: measure_training(device, scale, report),
         "cogvideox": lambda: measure_cogvideox(device, FULL_COGVIDEOX if full else TINY_COGVIDEOX, report),
+        "train-cogvideox": lambda: measure_cogvideox_training(
+            device, FULL_TRAINING if full else TINY_COGVIDEOX, report
+        ),
         "vivid": lambda: measure_vivid(device, FULL_VIVID if full else TINY_VIVID, report),
     }
     for name, work in works.items():

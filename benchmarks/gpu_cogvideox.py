@@ -46,6 +46,8 @@ class CogVideoXScale:
 
 
 FULL = CogVideoXScale(I2V_1_5_5B, (704, 1280), 9, 3)
+# What training learns from, the largest size the model was made for.
+FULL_TRAINING = CogVideoXScale(I2V_1_5_5B, (768, 1360), 9, 3)
 TINY = CogVideoXScale(SMALL_1_5, (32, 48), 9, 2)
 
 

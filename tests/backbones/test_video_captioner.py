@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.small_captioner import TEMPLATE, byte_tokenizer, save_llava
 from torch import Tensor
 
 from unfade.backbones import video_captioner
@@ -25,15 +26,6 @@ from unfade.prompts.footage import FootageRules
 from unfade.prompts.vividvr import INSTRUCTION, QUERY
 
 TIMES = [0.0, 1.0, 2.0]
-TEMPLATE = (
-    "{%- for message in messages %}{{- '<|im_start|>' + message.role + '\n' }}"
-    "{%- for part in message.content %}"
-    "{%- if part.type == 'image' %}<|vision_start|><|image_pad|><|vision_end|>"
-    "{%- elif part.type == 'video' %}<|vision_start|><|video_pad|><|vision_end|>"
-    "{%- else %}{{- part.text }}{%- endif %}{%- endfor %}{{- '<|im_end|>\n' }}{%- endfor %}"
-    "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}"
-)
-MARKS = ("<|im_end|>", "<|im_start|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
 NO_TORCHVISION = find_spec("torchvision") is None
 LENGTH = 24
 
@@ -48,52 +40,10 @@ def _frames(name: str, looks: int = 3) -> Tensor:
     return torch.rand(looks, 3, 40, 48, generator=generator(4, name))
 
 
-def _tokenizer() -> Any:
-    """Of bytes, with the marks of a chat."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {letter: index for index, letter in enumerate([*letters, *MARKS])}
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(list(MARKS))
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="<|im_end|>",
-        eos_token="<|im_end|>",
-        image_token="<|image_pad|>",
-    )
-
-
 @pytest.fixture(scope="module")
 def llava(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model that knows pictures only."""
-    from transformers import LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor
-    from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
-
-    folder, tokenizer = tmp_path_factory.mktemp("models") / "llava", _tokenizer()
-    images = LlavaImageProcessorPil(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16})
-    LlavaProcessor(
-        images,
-        tokenizer,
-        patch_size=8,
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,
-        image_token="<|image_pad|>",
-        chat_template=TEMPLATE,
-    ).save_pretrained(folder)
-    small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
-    config = LlavaConfig(
-        vision_config={"model_type": "clip_vision_model", **small, "image_size": 16, "patch_size": 8},
-        text_config={"model_type": "llama", **small, "vocab_size": len(tokenizer), "initializer_range": 0.5},
-        image_token_index=tokenizer.convert_tokens_to_ids("<|image_pad|>"),
-        image_seq_length=4,
-    )
-    torch.manual_seed(5)
-    LlavaForConditionalGeneration(config).save_pretrained(folder)
-    return folder
+    return save_llava(tmp_path_factory.mktemp("models") / "llava")
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +55,7 @@ def qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
     from transformers.models.qwen3_vl.video_processing_qwen3_vl import Qwen3VLVideoProcessor
 
-    folder, tokenizer = tmp_path_factory.mktemp("models") / "qwen", _tokenizer()
+    folder, tokenizer = tmp_path_factory.mktemp("models") / "qwen", byte_tokenizer()
     sizes: dict[str, Any] = {
         "patch_size": 8,
         "merge_size": 2,
@@ -216,7 +166,7 @@ def test_qwen_is_shown_a_single_frame_as_a_picture(qwen: Path) -> None:
 def test_without_torchvision_qwen_is_one_sentence(tmp_path: Path) -> None:
     from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
-    tokenizer = _tokenizer()
+    tokenizer = byte_tokenizer()
     Qwen3VLForConditionalGeneration(Qwen3VLConfig(**_qwen_config(tokenizer))).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     (tmp_path / "chat_template.jinja").write_text(TEMPLATE)
@@ -225,7 +175,7 @@ def test_without_torchvision_qwen_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(kinds))
     kinds = {"video_processor_type": "Qwen3VLVideoProcessor", "processor_class": "Qwen3VLProcessor"}
     (tmp_path / "video_preprocessor_config.json").write_text(json.dumps(kinds))
-    with pytest.raises(ModelError, match=r"needs torchvision: pip install 'unfade\[captions\]'"):
+    with pytest.raises(ModelError, match=r"needs torchvision: pip install '\.\[captions\]'"):
         open_video_captioner(tmp_path).describe(_frames("a"), TIMES)
 
 
@@ -290,7 +240,7 @@ def cogvlm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Pat
 
     def make(name: str, fault: str = "") -> Path:
         folder = tmp_path / name
-        tokenizer = _tokenizer()
+        tokenizer = byte_tokenizer()
         tokenizer.save_pretrained(folder)
         lowest = ord("!") - tokenizer.convert_tokens_to_ids("!")
         code = (

@@ -43,6 +43,11 @@ def test_all_parts_are_measured_at_small_size(told: dict[str, Any]) -> None:
         assert ("restore", "diffusers", dtype) in found
         assert ("predicted", None, dtype) in found
     assert ("lora step", None, None) in found
+    for phase in ("encode for training", "lora step"):
+        assert (phase, "ours, CogVideoX1.5-5B", None) in found
+    (step,) = [row for row in told["rows"] if row["phase"] == "lora step" and "who" in row]
+    # Four matrices of two blocks, each from 32 to 128 and back.
+    assert step["adapter_parameters"] == 2 * 4 * 2 * 128 * 32 and step["loss"] > 0 and step["frames"] == 9
     assert ("restore", "diffusers, CogVideoX1.5-5B", "bfloat16") in found
     assert ("build", "ours, CogVideoX1.5-5B", None) in found
     for phase in ("build", "encode", "denoise", "decode", "restore"):

@@ -116,6 +116,21 @@ def test_a_truncated_clip_is_one_sentence_with_the_frames_read(restore, make_cli
     assert contents(tmp_path) == ["part.mkv"]
 
 
+def test_a_clip_that_was_cut_off_is_restored_with_a_note(restore, make_clip, tmp_path):
+    """As far as it goes, where nothing that is left of it is broken; known before any work, too."""
+    clip = make_clip(tmp_path / "a.mkv", 20)
+    whole = restore(clip, "-o", tmp_path / "b.mkv")
+    assert (whole.code, whole.err) == (0, "") and "damaged" not in read_notes(tmp_path / "b.mkv")
+    clip.write_bytes(clip.read_bytes()[:-30])
+    note = f"note: {clip} was cut off: the file is shorter than it says, so the end of the footage may be missing\n"
+    for words in (("--dry-run",), ("--preview", "0.5s", "--dry-run"), ()):
+        ended = restore(clip, *words)
+        assert (ended.code, ended.err) == (0, note), words
+    # What was torn is the last picture.
+    assert len(list(read_video(tmp_path / "a_unfaded.mkv"))) == 19
+    assert read_notes(tmp_path / "a_unfaded.mkv")["damaged"].startswith("the source was cut off")
+
+
 def test_existing_clips_are_refused_skipped_or_replaced(restore, make_clip, tmp_path):
     clip, result = make_clip(tmp_path / "a.mp4"), tmp_path / "a_unfaded.mp4"
     result.write_bytes(b"mine")

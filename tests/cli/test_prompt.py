@@ -151,3 +151,34 @@ def test_a_progression_set_from_the_command(unfade, tmp_path):
     list(before)[-1].unlink()
     unfade(*words, "-o", tmp_path / "set")
     assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_set_has_the_papers_size_where_nothing_is_said(unfade, tmp_path):
+    photo = tmp_path / "photos/a.png"
+    write_image(
+        Clip(
+            torch.rand(1, 3, 77, 136, generator=generator(3))
+            .repeat_interleave(10, 2)
+            .repeat_interleave(10, 3)
+        ),
+        photo,
+    )
+    ended = unfade(
+        "degrade",
+        photo,
+        "--as",
+        "progression",
+        "--task",
+        "lowlight",
+        "--workers",
+        "1",
+        "-o",
+        tmp_path / "set",
+    )
+    assert ended.code == 0, ended.err
+    manifest = json.loads((tmp_path / "set/manifest.json").read_text())
+    assert (manifest["size"], manifest["frames"], manifest["fps"]) == ([768, 1360], 9, 5)
+    assert (manifest["clips"], manifest["strengths"]) == (2, ["mild", "strong"])
+    from unfade.training.progression import ProgressionSet
+
+    assert ProgressionSet(tmp_path / "set").stored(0).shape == (9, 3, 768, 1360)

@@ -18,7 +18,9 @@ from unfade.backbones.cogvideox_folder import save_cogvideox
 from unfade.backbones.few_words import save_few_words_encoder
 from unfade.conditioning.control import Control, ControlSettings
 from unfade.conditioning.control_file import save_control
+from unfade.core import Clip
 from unfade.media.film import write_film
+from unfade.media.images import write_image
 from unfade.media.notes import read_notes
 from unfade.media.video import probe_video, read_video
 
@@ -204,6 +206,12 @@ def test_a_part_comes_out_as_large_as_in_the_whole(unfade, words, clip, tmp_path
         assert json.loads(part.out)["footage"]["frames"] == 3
     info = probe_video(tmp_path / "a_unfaded_preview.mp4")
     assert (info.width, info.height, info.num_frames) == (64, 48, 3)
+    # A mask of the whole would fit the part by its proportions alone.
+    write_image(Clip(torch.ones(1, 3, 48, 64)), tmp_path / "mask.png")
+    masked = (*command, "--preview", "0.3s/32x24+16+8", "--overwrite", "--protect", tmp_path / "mask.png")
+    for more in (("--dry-run",), ()):
+        refused = unfade(*masked, *more)
+        assert refused.code == 2 and "mask.png are of the whole picture; preview all of it" in refused.err
 
 
 def test_what_swings_and_over_how_many_frames(unfade, words, clip, tmp_path) -> None:

@@ -1,6 +1,7 @@
 """Progressive's physics over a thousand draws, and clips that are drawn once."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -87,6 +88,51 @@ def test_a_clip_has_one_draw_and_ends_in_the_truth(task: str) -> None:
             assert torch.equal(one.composition(truth, 0.0), truth)
         twin = Progression.draw(task, truth, strength, generator(number))
         assert one.parameters() == twin.parameters() == [described(part) for part in twin.composition.parts]
+
+
+def test_a_thousand_clips_keep_the_physics_noise_and_all() -> None:
+    """Each clip whole, as a set or a training run gets it: every law on every draw, none averaged over draws."""
+    # Smooth, as photos are, and 8 bits, as files are; bright enough that something can darken.
+    smooth = torch.nn.functional.interpolate(
+        torch.rand(1, 3, 4, 6, generator=generator(6)), (32, 48), mode="bicubic"
+    )
+    truth = smooth.clamp(0.1, 0.9).mul(255).round().div(255)
+    tasks = tuple(PROGRESSIONS)
+    fields: set[float] = set()
+    for number in range(DRAWS):
+        task, strength = tasks[number % 3], STRENGTHS[number // 3 % 2]
+        dice = generator(number, "physics")
+        one = Progression.draw(task, truth, strength, dice)
+        drawn, after = one.parameters(), dice.get_state()
+        frames = list(one.frames(9))
+        assert len(frames) == 9 and torch.equal(frames[-1], truth), number
+        # One draw: no dice are thrown on the way, and what was drawn is as it was.
+        assert torch.equal(dice.get_state(), after) and one.parameters() == drawn
+        assert all(bool(((frame >= 0) & (frame <= 1)).all()) for frame in frames)
+        # Before the first frame is rounded as a file is.
+        errors = [float((one.composition(truth, severity) - truth).abs().mean()) for severity in (1.0, 0.5)]
+        assert errors[0] > errors[1] > 0, (number, task, strength)
+        (part,) = one.composition.parts
+        if isinstance(part, DirectionalBlur):
+            # A point stays where it is, and its light is all there, at every severity.
+            for step in (0, 4, 7):
+                severity = 1 - step / 8
+                kernel = line_kernels(1 + (part.length - 1) * severity, part.angle)[0]
+                line = torch.arange(kernel.shape[0]) - kernel.shape[0] // 2.0
+                centre = torch.stack([(kernel.sum(1 - axis) * line).sum() for axis in (0, 1)])
+                assert float(centre.abs().max()) < 1e-3 and float(kernel.sum()) == pytest.approx(1, abs=1e-5)
+        if isinstance(part, LowLight):
+            # With the noise that rides on it, and clipped: each frame is brighter than the one before.
+            levels = torch.stack([frame.mean() for frame in frames])
+            assert bool((levels.diff() > 0).all()), (number, strength, levels.tolist())
+            assert bool(part.field.any()) and float(part.shot) > 0 and float(part.read) > 0
+            fields.add(round(float(part.field.flatten()[0]), 6))
+            # The noise is frozen: what it adds in one frame it adds, less, in the next.
+            calm = replace(part, field=part.field * 0)
+            noises = [(part(truth, s) - calm(truth, s)).flatten() for s in (1.0, 0.75)]
+            assert float(torch.corrcoef(torch.stack(noises))[0, 1]) > 0.5, number
+    # Another clip has other noise.
+    assert len(fields) == sum(tasks[number % 3] == "lowlight" for number in range(DRAWS))
 
 
 def test_dice_know_photo_task_and_strength_and_nothing_else() -> None:

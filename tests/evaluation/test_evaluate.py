@@ -17,9 +17,10 @@ from unfade.core import Clip, InputError, ModelError, OutputError, UnfadeError, 
 from unfade.evaluation.benchmarks.benchmark import Benchmark, Group, Layout
 from unfade.evaluation.contender import Contender
 from unfade.evaluation.journal import Journal
-from unfade.evaluation.measure import Settings
+from unfade.evaluation.measure import Settings, metrics_of
 from unfade.evaluation.peers.enlargement import Identity
 from unfade.evaluation.run import Run, execute
+from unfade.evaluation.summary import summarise
 from unfade.media.image_writer import write_image
 from unfade.recipes.evaluate import contender, evaluate
 
@@ -101,6 +102,7 @@ def test_a_round_trip_is_the_ceiling_of_a_latent_backbone(photos: Path) -> None:
         kind="model",
         make=lambda facts: Identity(),
         round_trip=lambda clip: clip.with_frames((clip.frames * 15).round() / 15),
+        film_trip=lambda film: (film * 15).round() / 15,
     )
     chosen = only(SMALL, ["noise-25"])
     run = Run(
@@ -111,6 +113,15 @@ def test_a_round_trip_is_the_ceiling_of_a_latent_backbone(photos: Path) -> None:
     ceiling = rows["VAE round trip (coarse)", "chelsea"].output["psnr-rgb"]
     assert ceiling == pytest.approx(20 * math.log10(15 * math.sqrt(12)), abs=0.5)
     assert ceiling > rows["coarse", "chelsea"].output["psnr-rgb"]
+    # The way there is anchored to what the codec leaves of it: worse than the way itself where that is good.
+    way = rows["target trajectory", "chelsea"].film["psnr-rgb"]
+    through = rows["VAE round trip (coarse)", "chelsea"].film["psnr-rgb"]
+    assert len(through) == 3 and through[-1] == pytest.approx(ceiling)
+    assert way[0] - 2 < through[0] < through[1] < through[2] and through[1] < way[1]
+    report = summarise(chosen, [lossy], run.settings, *metrics_of(chosen, run.settings), list(rows.values()))
+    anchors = {one["label"]: one["values"] for one in report["anchors"] if one["metric"] == "psnr-rgb"}
+    curve = anchors["VAE round trip of the target trajectory (coarse) vs truth"]
+    assert len(curve) == 3 and curve[-1] == anchors["VAE round trip (coarse) vs truth"][0]
 
 
 def test_what_does_not_apply_has_no_row_and_no_average(photos: Path) -> None:

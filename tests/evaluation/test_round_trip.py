@@ -7,8 +7,10 @@ import torch
 
 from unfade.backbones.wan_folder import load_wan, open_wan
 from unfade.conditioning.lora import LoraSettings, attach_lora, save_adapter
-from unfade.core import Clip, UsageError
+from unfade.core import Clip, Plan, Restoration, UsageError
 from unfade.evaluation.benchmarks.benchmark import Benchmark, Group
+from unfade.evaluation.benchmarks.case import find_cases
+from unfade.evaluation.benchmarks.material import prepare
 from unfade.evaluation.measure import Settings
 from unfade.media.image_writer import write_image
 from unfade.media.images import read_image
@@ -55,3 +57,60 @@ def test_an_adapter_takes_part(wan_folder: Path, tmp_path: Path, monkeypatch: py
     assert results[0]["tiny"] == results[1]["tiny"] and results[0]["small"] != results[1]["small"]
     with pytest.raises(UsageError, match="drift-adapter is of video models"):
         evaluate(ONE, folder, settings=Settings(video={"drift_adapter": str(path)}))
+
+
+DARK = Benchmark(
+    name="dark", title="Dark", holds="clean photos",
+    groups=(Group(name="blurred", make="blur", strength="mild"), Group(name="noisy", make="noise-25")),
+)  # fmt: skip
+
+
+def test_progressive_is_told_the_task_and_its_way_is_anchored(
+    cogvideox_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is wrong is known on a benchmark of one task, measured on any other, and measured always on request."""
+    from unfade.prompts.progressive import uniform_prompt
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder, name = tmp_path / "photos", str(cogvideox_folder)
+    folder.mkdir()
+    # So dark that measuring takes it for low light, whatever else is wrong.
+    write_image(
+        Clip(torch.rand(1, 3, 32, 48, generator=torch.Generator().manual_seed(2)) * 0.2), folder / "a.png"
+    )
+    asked: dict[str, list[str]] = {}
+    real = LatentRestorer.restore
+
+    def heard(self: LatentRestorer, clip: Clip, prompt: str | None, plan: Plan) -> Restoration:
+        restoration = real(self, clip, prompt, plan)
+        if plan.keep:
+            asked.setdefault(str(self.settings.words), []).append(restoration.provenance["prompt"])  # type: ignore[attr-defined]
+        return restoration
+
+    monkeypatch.setattr(LatentRestorer, "restore", heard)
+    video = {"words": "uniform", "guidance": "1"}
+    settings = Settings(steps=1, dtype="fp32", device="cpu", video=video)
+    found = evaluate(DARK, folder, [name], frames=True, settings=settings)
+    assert asked.pop("uniform") == [uniform_prompt("blur"), uniform_prompt("lowlight")]
+    assert found.report["models"][0]["told"] == "the task, where the benchmark is of one"
+    anchors = {
+        (one["group"], one["label"]): one["values"]
+        for one in found.report["anchors"]
+        if one["metric"] == "psnr-rgb"
+    }
+    label = "VAE round trip{} (small-cogvideox) vs truth"
+    way = anchors["blurred", label.format(" of the target trajectory")]
+    assert len(way) == 9 and len(anchors["blurred", label.format("")]) == 1
+    film = LatentRestorer.of_folder(cogvideox_folder)
+    material = prepare(DARK, find_cases(DARK, folder)[0], 0)
+    assert material.target is not None and material.truth is not None
+    through = (film.film_trip(torch.cat(list(material.target(9)))) * 255).round() / 255
+    error = (through[4] - material.truth.frames[0]).square().mean()
+    assert way[4] == pytest.approx(-10 * float(error.log10()), abs=0.02)
+    blind = evaluate(DARK, folder, [f"{name}?task=auto"], frames=True, settings=settings)
+    assert asked.pop("uniform") == [uniform_prompt("lowlight")] * 2
+    assert blind.report["models"][0]["told"] is None
+    evaluate(DARK, folder, [f"{name}?task=resolution"], frames=True, settings=settings)
+    assert asked.pop("uniform") == [uniform_prompt("resolution")] * 2
+    with pytest.raises(UsageError, match="task must be one of"):
+        evaluate(DARK, folder, [f"{name}?task=rain"], settings=settings)

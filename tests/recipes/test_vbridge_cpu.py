@@ -13,6 +13,7 @@ from unfade.media.images import read_image
 from unfade.recipes.run_vbridge_cpu import run_vbridge_cpu
 from unfade.recipes.vbridge_ablations import ABLATIONS, shortened
 from unfade.recipes.vbridge_cpu import RECIPES, from_nothing, vbridge_cpu
+from unfade.recipes.vbridge_cpu_report import gated
 from unfade.recipes.vbridge_proof import Material
 from unfade.recipes.vbridge_tables import Row, markdown_table, verdicts
 from unfade.restore.load import load
@@ -35,9 +36,20 @@ def test_everything_is_written(proof: Path) -> None:
     assert len(figures["drift"]["w/o DC"]["all"]["frames"]) == 8
     assert [row["name"] for row in figures["tables"]["frames"]] == ["5 frames", "9 frames"]
     assert set(figures["steps"]) == {"1", "2"}
+    drift = figures["drift"]
+    for name in ("Lowlight", "Haze", "Noise", "all"):
+        # One photo of each: the gate took its correction, or it did not.
+        share, result = drift["taken"][name], drift["gated"][name]["result"]
+        ends = [drift[row][name]["result"] for row in ("w/o DC", "with DC")]
+        assert 0 <= share <= 1 and min(ends) <= result <= max(ends)
+        if name != "all":
+            assert result == ends[int(share)]
+        assert drift["gated gain"][name] == pytest.approx(result - ends[0], abs=2e-3)
     page = (proof / "report" / "README.md").read_text()
     assert "## Ablation: trajectory" in page
     assert "Drift correction" in page
+    assert "\n| gated | " in page and "\n| gated gain | " in page
+    assert "The gate (`--drift gated`) took the correction in: Lowlight " in page
     assert read_image(proof / "report" / "held-out.png").width == 16 * 7
     assert (proof / "report" / "curves.png").stat().st_size > 10_000
 
@@ -132,6 +144,16 @@ def judgement(category: str, first: float, *frames: float) -> Judgement:
     return Judgement(f"{category}/x", category, first, frames, 30.0, 31.0)
 
 
+def test_the_gate_decides_for_each_sequence_by_itself() -> None:
+    dim, bright = torch.full((2, 3, 16, 16), 0.2), torch.full((4, 3, 16, 16), 0.5)
+    same = torch.full((4, 3, 16, 16), 0.2)
+    names = ("Lowlight/a", "Noise/b", "Lowlight/c")
+    chosen, taken = gated(names, torch.stack([dim] * 3), torch.stack([bright, same + 0.001, same + 0.001]))
+    assert chosen.shape == (3, 1, 3, 16, 16)
+    assert [float(one.mean()) for one in chosen] == pytest.approx([0.5, 0.2, 0.2])
+    assert taken == {"Lowlight": 0.5, "Noise": 0.0, "all": 0.333}
+
+
 def test_tables_and_sentences_say_what_the_figures_say() -> None:
     base = summary(
         [judgement("Haze", 10, 12, 15), judgement("Haze", 12, 14, 17), judgement("Noise", 20, 19, 18)]
@@ -148,7 +170,12 @@ def test_tables_and_sentences_say_what_the_figures_say() -> None:
     assert "| b | **18.00** | 16.00 | **17.33** | **17.00** |" in table
     told = verdicts(
         {
-            "drift": {"w/o DC": base, "gain": gains(base, better)},
+            "drift": {
+                "w/o DC": base,
+                "gain": gains(base, better),
+                "gated gain": {"Haze": 2.0, "Noise": 0.0, "all": 4 / 3},
+                "taken": {"Haze": 1.0, "Noise": 0.0, "all": 2 / 3},
+            },
             "steps": {"1": better, "10": base},
             "tables": {
                 "frames": [
@@ -160,5 +187,7 @@ def test_tables_and_sentences_say_what_the_figures_say() -> None:
     assert told[0].startswith("Haze: the last frame is better than the input (11.00 -> 16.00 dB")
     assert "NOT better" in told[1]
     assert "agrees" in told[2] and "disagrees" not in told[2]
-    assert told[3].startswith("Steps: 1 of [1, 10]")
-    assert "9 (17.33) > 5 (16.67)" in told[4]
+    assert told[3].startswith("Gated, the correction is taken in 67 % of the sequences and makes +1.33 dB")
+    assert "at least as good as the better of always and never" in told[3]
+    assert told[4].startswith("Steps: 1 of [1, 10]")
+    assert "9 (17.33) > 5 (16.67)" in told[5]

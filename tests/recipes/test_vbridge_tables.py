@@ -1,6 +1,7 @@
 """Drift correction and ablations as they run at full size, on the smallest real model and the smallest pairs."""
 
 import json
+import math
 import os
 import signal
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ from unfade.recipes.run_vbridge import run_vbridge
 from unfade.recipes.run_vbridge_ablations import run_ablations
 from unfade.recipes.vbridge_ablations import ABLATIONS, rows_of, shortened
 from unfade.recipes.vbridge_drift import roll_out, run_vbridge_drift
-from unfade.recipes.vbridge_judging import append_line, judged_pairs, read_journal
+from unfade.recipes.vbridge_judging import append_line, figures_of, judged_pairs, read_journal
 from unfade.restore.adapters import Adapters
 from unfade.restore.latent import LatentRestorer, VBridgeSettings
 from unfade.training.fewshot import Choice, names_in, read_manifest, write_manifest
@@ -94,8 +95,15 @@ def test_drift_correction_from_pairs_to_gains(
     assert corrected() == told
     assert [path.stat().st_mtime_ns for path in rolled] == before
     page = (tmp_path / "drift" / "gains.md").read_text()
-    assert "| w/o DC |" in page
-    assert f"| gain | {told['gain']['Haze']:+.2f} |" in page
+    rgb, luma = page.split("drift correction: PSNR in dB and SSIM on luma")
+    for part, ending in ((rgb, ""), (luma, "_y")):
+        after, before = (told[row]["Haze"] for row in ("with DC", "w/o DC"))
+        assert "| w/o DC |" in part
+        assert told[f"gain{ending}"]["Haze"] == after[f"result{ending}"] - before[f"result{ending}"]
+        assert f"| gain | {told[f'gain{ending}']['Haze']:+.2f} |" in part
+        assert f"| gated gain | {told[f'gated gain{ending}']['Haze']:+.2f} |" in part
+        assert f"| SSIM | {after[f'ssim{ending}'] - before[f'ssim{ending}']:+.4f} |" in part
+    assert told["gain_y"] != told["gain"]
     with pytest.raises(UsageError, match=r"was begun with held_out 1, not 2; go on with that, or .* --runs"):
         corrected(held_out=2)
     # Another base adapter: what was rolled out and learnt with the first one is not taken for its own.
@@ -247,6 +255,29 @@ def test_what_another_adapter_made_is_made_anew(
     assert len(rows) == 4 and figures[0] == figures[2] != figures[1]
     judged_pairs(first, found, replace(PLAN, steps=2), journal, rows.append)
     assert len(rows) == 6
+    # A line of an older journal, which knows one way of counting only, is not taken.
+    lines = [{name: value for name, value in row.items() if not name.endswith("_y")} for row in rows]
+    older = tmp_path / "older.jsonl"
+    for line in lines:
+        append_line(older, line)
+    assert judged_pairs(second, found, PLAN, older, rows.append) == figures[1] and len(rows) == 8
+
+
+def test_figures_are_counted_over_rgb_and_on_luma() -> None:
+    truth, noise = torch.rand(2, 1, 3, 24, 20, generator=generator(0)).unbind()
+    result = (truth + 0.1 * (noise - 0.5)).clamp(0, 1).mul(255).round().div(255)
+    told = figures_of(result, truth)
+    weights = torch.tensor([65.481, 128.553, 24.966], dtype=torch.float64)
+    error = (result - truth)[0].double()
+    on_luma = (weights[:, None, None] * error).sum(0)
+    assert told["result"] == pytest.approx(-10 * math.log10(float(error.square().mean())), abs=1e-6)
+    assert told["result_y"] == pytest.approx(
+        10 * math.log10(255**2 / float(on_luma.square().mean())), abs=1e-6
+    )
+    same = figures_of(truth.mul(255).round().div(255), truth.mul(255).round().div(255))
+    assert same["ssim"] == same["ssim_y"] == pytest.approx(1)
+    grey = figures_of(torch.full((1, 3, 24, 20), 0.5), truth)
+    assert 0 < grey["ssim"] < 1 and 0 < grey["ssim_y"] < 1 and grey["ssim"] != grey["ssim_y"]
 
 
 def test_a_line_that_was_cut_off_costs_no_other_line(tmp_path: Path) -> None:
@@ -280,7 +311,8 @@ def test_a_table_of_fading_against_blending(
     assert list(told["rows"]) == ["linear", "fade"]
     assert len(told["held_out"]) == 2
     assert json.loads((tmp_path / "table.json").read_text())["rows"] == told["rows"]
-    assert (tmp_path / "table.md").read_text().count("SSIM") == 2
+    # A line for each row in each of the two tables.
+    assert (tmp_path / "table.md").read_text().count("\n| SSIM |") == 4
     # The table says what was really run, and its draw is by the seed that was asked for.
     assert told["runs"]["fade"]["batch"] == 1 and told["runs"]["fade"]["seed"] == 7
     assert read_manifest(tmp_path / "judged-on.json", find_pairs([pairs])).seed == 7

@@ -71,6 +71,13 @@ def failing(forward: Callable[..., Any], error: Exception, times: int) -> Callab
         MemoryError(),
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
         RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError(
+            "CUDA error: out of memory\nCUDA kernel errors might be reported at some other API call"
+        ),
+        RuntimeError("CUDA driver error: out of memory"),
+        RuntimeError(
+            "[enforce fail] . DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes."
+        ),
         RuntimeError("MPS backend out of memory (MPS allocated: 5.28 GB, max allowed: 9.07 GB)."),
     ],
 )

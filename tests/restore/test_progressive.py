@@ -14,7 +14,9 @@ from unfade.backbones.cogvideox_memory import cogvideox_footprint
 from unfade.conditioning.lora import PROGRESSIVE, LoraSettings, attach_lora, save_adapter
 from unfade.core import Clip, ModelError, Plan, UsageError, generator
 from unfade.diffusion.sizes import bounded_fit
+from unfade.prompts.captions import KeptCaptions
 from unfade.prompts.progressive import uniform_prompt
+from unfade.restore import latent
 from unfade.restore.latent import LatentRestorer
 from unfade.restore.load import load
 from unfade.restore.passes import noise_seed
@@ -186,6 +188,76 @@ def test_the_vae_alone_is_the_ceiling(model: CogVideoX) -> None:
     assert alone.frames.shape == company.frames.shape == clip.frames.shape
     with pytest.raises(UsageError, match=r"8k . 1, not 5"):
         restorer(model).round_trip(clip, 5)
+
+
+def test_a_film_goes_through_the_vae_as_one_clip(model: CogVideoX) -> None:
+    film = photo(60, 90, frames=9).frames
+    through = restorer(model).film_trip(film)
+    fit = QUICK.fit(model.config, 60, 90)
+    clip = fit.enter(film).transpose(0, 1)[None]
+    expected = torch.cat(list(model.vae.decode(model.vae.encode(clip))), dim=2)[0].transpose(0, 1)
+    assert through.shape == film.shape and expected.shape[0] == 9
+    torch.testing.assert_close(through, fit.leave(expected), atol=1e-6, rtol=0)
+    # Company counts: a frame of a film that changes is not what it is by itself.
+    alone = restorer(model).round_trip(Clip(film[4:5])).frames
+    assert float((alone - through[4:5]).abs().max()) > 1e-3
+    with pytest.raises(UsageError, match=r"8k . 1, not 5"):
+        restorer(model).film_trip(film[:5])
+
+
+class Describing:
+    """Sees a garden, always."""
+
+    name = identity = "gardener"
+    instructed = False
+
+    def __call__(self, picture: Tensor, task: str) -> str:
+        return "a garden with a white bench"
+
+
+class Dancing(Describing):
+    def __call__(self, picture: Tensor, task: str) -> str:
+        return "a white bench that dances"
+
+
+def test_task_and_captioner_can_be_chosen_and_are_told(model: CogVideoX) -> None:
+    dark = Clip(photo(64, 96).frames * 0.1)
+    for task in ("resolution", "blur", "lowlight"):
+        settings = ProgressiveSettings(steps=1, guidance=1, words="uniform", task=task)
+        assert settings.asked(None, dark.frames[0]) == settings.asked(None) == [uniform_prompt(task)]
+    seeing = ProgressiveSettings(steps=1, guidance=1, task="blur", captioner=Describing())
+    told = restorer(model, seeing).restore(dark, plan=FP32).provenance
+    assert told["prompt"].startswith(
+        "A garden with a white bench: the scene gradually becomes sharp as the blur"
+    )
+    assert told["prompt_source"] == "scene" and told["prompt_why"].startswith("gardener looked at the photo")
+    assert "prompt_note" not in told
+    own = restorer(model, seeing).restore(dark, "my own", FP32).provenance
+    assert (own["prompt"], own["prompt_source"]) == ("my own", "user")
+    fallen = ProgressiveSettings(steps=1, guidance=1, captioner=Dancing())
+    told = restorer(model, fallen).restore(dark, plan=FP32).provenance
+    assert told["prompt"] == uniform_prompt("lowlight") and "motion (“dances”)" in told["prompt_note"]
+    with pytest.raises(ValueError, match="task must be one of auto, resolution, blur, lowlight, not 'rain'"):
+        ProgressiveSettings(task="rain")  # type: ignore[arg-type]
+
+
+def test_a_captioners_model_has_the_device_for_itself(
+    model: CogVideoX, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a device with its own memory the video model steps aside while a photo is looked at, and only then."""
+    kept = KeptCaptions(Describing(), tmp_path)
+    aside: list[object] = []
+    monkeypatch.setattr(latent, "retreat", aside.append)
+    settings = ProgressiveSettings(steps=1, guidance=1, task="blur", captioner=kept)
+    one, dark = restorer(model, settings), photo(64, 96)
+    one.restore(dark, plan=FP32)
+    assert one._held is not None and aside == [] and kept.made == 1
+    one._held = (torch.device("meta"), *one._held[1:])
+    one.restore(dark, plan=FP32)
+    assert aside == [] and kept.made == 1
+    one._held = (torch.device("meta"), *one._held[1:])
+    one.restore(photo(65, 96), plan=FP32)
+    assert aside == [model] and kept.made == 2
 
 
 def test_from_a_folder_with_an_adapter(

@@ -347,6 +347,7 @@ def test_damaged_footage_is_restored_up_to_there(
         assert len(list(read_video(path))) == count
         given, kept = packets(torn), packets(path)
         assert 0 < len(kept) <= len(given) and kept == given[: len(kept)]
+    assert read_notes(job.output)["damaged"] == f"the source can be read up to frame {count} and no further"
     assert (tmp_path / "s.png").exists() and not work_folder(job.output).exists()
 
 

@@ -8,6 +8,7 @@ import socket
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,15 +17,21 @@ import pytest
 import torch
 from tests.training.small_vbridge import RUN, TEXTS, WHOLE, learnt, rows, wan
 from tests.training.small_vivid import trainer
+from tests.training.test_progressive_training import RUN as LORA
+from tests.training.test_progressive_training import embed, model
 
 from unfade.conditioning.control import Controlled
 from unfade.conditioning.control_file import load_control
+from unfade.conditioning.lora import load_adapter
+from unfade.training.photos import load_photos
+from unfade.training.progression import ProgressionSequences
+from unfade.training.progressive import ProgressiveTrainer
 from unfade.training.run_state import read_state
 from unfade.training.sequences import PhotoSequences
 from unfade.training.vbridge import VBridgeRun, VBridgeTrainer
 from unfade.training.vivid import VividTrainer
 
-Make = Callable[[Path], VBridgeTrainer | VividTrainer]
+Make = Callable[[Path], VBridgeTrainer | VividTrainer | ProgressiveTrainer]
 
 
 def _spread(self: object, model: torch.nn.Module, optimizer: torch.optim.AdamW) -> tuple[object, object]:
@@ -45,7 +52,8 @@ def _spread(self: object, model: torch.nn.Module, optimizer: torch.optim.AdamW) 
 def _blocks(model: torch.nn.Module) -> list[torch.nn.Module]:
     """Of a transformer, or of one with its control."""
     if not isinstance(model, Controlled):
-        return list(model.blocks)  # type: ignore[arg-type]
+        blocks = getattr(model, "blocks", None) or model.transformer_blocks
+        return list(blocks)  # type: ignore[arg-type]
     parts = model.transformer.transformer_blocks, model.control.controlnet.transformer_blocks
     return [block for part in (*parts, model.control.connectors) for block in part]
 
@@ -147,6 +155,34 @@ def test_control_over_two_processes_takes_the_steps_of_one(spread: bool, tmp_pat
     written = tmp_path / "two" / "control"
     for name, value in load_control(written, one.video.denoiser.model).state_dict().items():
         assert torch.equal(value, states["two"]["weights"][f"control.{name}"])
+
+
+@pytest.mark.parametrize("spread", [False, True], ids=["copies", "spread"])
+def test_progressive_over_two_processes_takes_the_steps_of_one(
+    spread: bool, examples: Path, tmp_path: Path
+) -> None:
+    """LoRA on CogVideoX: each takes half of every batch; a resumed pair ends as one that never stopped."""
+    photos = load_photos([examples])
+    few = ProgressionSequences([photos[0], photos[1]], strengths=("strong",))
+    run = replace(LORA, batch=2, checkpoint_every=1)
+
+    def make(folder: Path) -> ProgressiveTrainer:
+        return ProgressiveTrainer(run, model(), few, embed, folder, cache=tmp_path / "latents")
+
+    one = make(tmp_path / "one")
+    one.run(2)
+    _two(make, spread, tmp_path / "two", 2)
+    states = _compared(tmp_path)
+    learnt_by_one = {name for name, value in one.model.named_parameters() if value.requires_grad}
+    assert set(states["two"]["weights"]) == learnt_by_one and learnt_by_one
+    assert all("lora" in name for name in learnt_by_one)
+    written = model()
+    load_adapter(written.denoiser.model, tmp_path / "two/adapter.safetensors", "restore", {})
+    if not spread:
+        _two(make, spread, tmp_path / "broken", 1)
+        _two(make, spread, tmp_path / "broken", 2)
+        broken = read_state(tmp_path / "broken" / "checkpoint.pt")["weights"]
+        assert all(torch.equal(broken[name], value) for name, value in states["two"]["weights"].items())
 
 
 def _compared(folder: Path) -> dict[str, dict[str, Any]]:

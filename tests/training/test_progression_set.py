@@ -1,9 +1,13 @@
 """The built set against the photos it comes from, killed and resumed, read back, and streamed instead."""
 
+import gc
 import json
 import os
+import signal
 import tarfile
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,7 +22,7 @@ from unfade.prompts.measured import MeasuredCaptioner
 from unfade.prompts.progressive import uniform_prompt
 from unfade.recipes import progression_set
 from unfade.recipes.progression_set import build_set
-from unfade.recipes.progression_shard import Photo, SetSettings
+from unfade.recipes.progression_shard import Photo, SetSettings, Shard, build_shard
 from unfade.training.progression import PhotoFiles, ProgressionSequences, ProgressionSet, scene_prompts
 
 SETTINGS = SetSettings(size=(32, 48), frames=3, photos_per_shard=1)
@@ -71,6 +75,57 @@ def test_a_killed_build_goes_on_to_the_same_bytes(photos, tmp_path: Path, monkey
         build_set(photos, tmp_path / "half", SetSettings(size=(32, 48), frames=3, photos_per_shard=1, seed=1))
 
 
+def _dying(shard: Shard, *told: Any) -> dict[str, Any]:
+    """Builds a shard, or dies as a process does that the system kills for want of memory."""
+    if shard.name == "lowlight-00000":
+        # Not before the others are there.
+        while len(list(told[1].glob("*.json"))) < 4:
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return build_shard(shard, *told)
+
+
+def test_a_worker_that_dies_is_one_sentence_and_what_was_done_is_kept(
+    photos, tmp_path: Path, monkeypatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(progression_set, "build_shard", _dying)
+        with pytest.raises(UnfadeError) as told:
+            build_set(photos, tmp_path / "out", SETTINGS, workers=2)
+    assert type(told.value) is UnfadeError and "\n" not in str(told.value)
+    assert str(told.value).startswith(
+        "a worker process died, perhaps for want of memory; what was finished is kept"
+    )
+    assert len(list((tmp_path / "out/shards").glob("*.json"))) >= 4
+    heard: list[int] = []
+    manifest = build_set(
+        photos, tmp_path / "out", SETTINGS, workers=1, told=lambda done, *_: heard.append(done)
+    )
+    assert heard[0] >= 8 and manifest["clips"] == heard[-1] == 12
+
+
+def test_what_is_held_does_not_grow_with_the_clips(photos, tmp_path: Path, monkeypatch) -> None:
+    """Of a finished shard a few numbers are held, and the preview reads the first shards alone."""
+    kept, real = [], progression_set._kept
+
+    def keep(index: dict[str, Any]) -> dict[str, Any]:
+        kept.append(real(index))
+        return kept[-1]
+
+    monkeypatch.setattr(progression_set, "_kept", keep)
+    monkeypatch.setattr(progression_set, "_PREVIEWED", 1)
+    read: list[int] = []
+    monkeypatch.setattr(
+        progression_set,
+        "ProgressionSet",
+        lambda *told, **named: read.append(len(found := ProgressionSet(*told, **named))) or found,
+    )
+    build_set(photos, tmp_path / "out", SETTINGS, workers=1)
+    assert len(kept) == 6 and all(len(json.dumps(index)) < 200 for index in kept) and read == [6]
+    again = ProgressionSet(tmp_path / "out", tasks=("lowlight", "blur"), shards=1)
+    assert {(row["task"], row["photo"]) for row in again.rows} == {("blur", "a.png"), ("lowlight", "a.png")}
+
+
 def test_what_was_built_is_what_is_streamed(photos, tmp_path: Path) -> None:
     build_set(photos, tmp_path / "out", SETTINGS, workers=1)
     built = ProgressionSet(tmp_path / "out", prompts="scene")
@@ -111,12 +166,44 @@ def test_shards_are_webdatasets_and_any_address_is_read(photos, tmp_path: Path) 
     memory.put(str(tmp_path / "out"), "/set", recursive=True)
     here, there = ProgressionSet(tmp_path / "out"), ProgressionSet("memory://set")
     assert torch.equal(here.stored(5), there.stored(5))
+    assert here.rows == there.rows
     with pytest.raises(InputError, match="Protocol not known"):
         read_bytes("nonsuch://x")
     with pytest.raises(InputError, match="cut short"):
         read_bytes(tmp_path / "out/manifest.json", 10, 10**9)
     with pytest.raises(InputError, match="damaged"):
         picture_of(b"\x89PNG", "it")
+
+
+# The package leaves closing files to the garbage collector.
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_the_webdataset_package_reads_our_shards(photos, tmp_path: Path) -> None:
+    """From files, and from any address of fsspec; a sample is a clip, its frames by number."""
+    wds = pytest.importorskip("webdataset")
+    fsspec = pytest.importorskip("fsspec")
+    build_set(photos, tmp_path / "out", SETTINGS, workers=1)
+    built = ProgressionSet(tmp_path / "out")
+    fsspec.filesystem("memory").put(str(tmp_path / "out"), "/read", recursive=True)
+    shards = sorted((tmp_path / "out/shards").glob("*.tar"))
+    assert len(shards) == 6
+    from_files = list(wds.WebDataset([str(path) for path in shards], shardshuffle=False, empty_check=False))
+    streams = (
+        {"url": path.name, "stream": fsspec.open(f"memory://read/shards/{path.name}").open()}
+        for path in shards
+    )
+    expanded = wds.tariterators.tar_file_expander(streams)
+    from_memory = list(wds.tariterators.group_by_keys(expanded))
+    assert len(from_files) == len(from_memory) == len(built) == 12
+    for samples in (from_files, from_memory):
+        for sample in samples:
+            row = json.loads(sample["json"])
+            index = built.names.index(f"{row['task']}/{sample['__key__']}")
+            kinds = sorted(name for name in sample if name.endswith(".png"))
+            assert kinds == ["0000.png", "0001.png", "0002.png"]
+            frames = torch.stack([picture_of(sample[kind], kind) for kind in kinds])
+            assert torch.equal(frames, built.stored(index))
+            assert row["prompts"] == built.rows[index]["prompts"]
+    gc.collect()
 
 
 def test_bad_photos_are_told_and_the_rest_goes_on(photos, tmp_path: Path) -> None:

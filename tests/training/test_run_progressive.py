@@ -9,12 +9,13 @@ import torch
 from unfade.backbones.cogvideox_folder import load_cogvideox, open_cogvideox
 from unfade.conditioning.lora import load_adapter
 from unfade.core import Clip, InputError, ModelError, Plan, UsageError, generator
-from unfade.media.images import write_image
+from unfade.media.images import read_image, write_image
 from unfade.recipes.progression_set import build_set
 from unfade.recipes.progression_shard import Photo, SetSettings
 from unfade.recipes.progressive import RECIPES, recipe
 from unfade.recipes.run_progressive import run_progressive
 from unfade.restore.load import load
+from unfade.training import progression
 
 SMOKE = {"recipe": "smoke", "device": "cpu", "held_out": 1}
 
@@ -91,6 +92,48 @@ def test_a_built_set_trains_as_well(cogvideox_folder: Path, photos: Path, tmp_pa
     # One photo is held out; two with two strengths of one task are two steps.
     assert row["of"] == 2 and set(row["held_out"]["gains"]) == {"blur"}
     assert written.is_file()
+
+
+def test_headers_tell_what_can_not_be_learnt_from(
+    cogvideox_folder: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before a pixel is decoded: photos that are none or smaller than a crop, however they stand."""
+    folder, bad = tmp_path / "mixed", tmp_path / "bad"
+    for index, path in enumerate(sorted(photos.iterdir())):
+        write_image(read_image(path), folder / f"{index}.png")
+    dice = generator(0, "small")
+    write_image(Clip(torch.rand(1, 3, 48, 32, generator=dice)), folder / "standing.png")
+    bad.mkdir()
+    write_image(Clip(torch.rand(1, 3, 31, 96, generator=dice)), bad / "low.png")
+    (bad / "notes.jpg").write_text("no photo")
+    decoded: list[Path] = []
+    real = progression.read_image
+    monkeypatch.setattr(progression, "read_image", lambda path: decoded.append(path) or real(path))
+    said: list[str] = []
+
+    def run(*sources: Path, runs: str) -> Path:
+        return run_progressive(
+            sources,
+            str(cogvideox_folder),
+            tmp_path / runs,
+            tasks=("blur",),
+            until=1,
+            say=said.append,
+            **SMOKE,
+        )  # type: ignore[arg-type]
+
+    with pytest.raises(
+        InputError, match=r"none of 2 photos can be used; the first: .*low\.png has 96 x 31 pixels"
+    ):
+        run(bad, runs="none")
+    assert decoded == [] and said == []
+    run(folder, bad, runs="some")
+    assert [sentence.partition(": ")[0] for sentence in said] == ["left out"] * 2
+    assert "low.png has 96 x 31 pixels, fewer than the 48 x 32 asked for" in said[0]
+    assert "notes.jpg is not an image of a known format" in said[1]
+    assert decoded and not {path.name for path in decoded} & {"low.png", "notes.jpg"}
+    told = json.loads((tmp_path / "some/photos.json").read_text())
+    assert len(told["training"]) == 3 and len(told["held_out"]) == 1
 
 
 def test_without_noise_on_the_photo_and_whole(cogvideox_folder: Path, photos: Path, tmp_path: Path) -> None:

@@ -11,13 +11,14 @@ import torch
 
 from unfade.backbones.prompt_embeddings import default_cache
 from unfade.backbones.wan import build_wan
-from unfade.backbones.wan_config import SMALL, WanConfig
+from unfade.backbones.wan_config import SMALL, TI2V_5B, WanConfig
 from unfade.backbones.wan_folder import save_wan
-from unfade.conditioning.lora import load_adapter
+from unfade.backbones.wan_footprint import footprint_of
+from unfade.conditioning.lora import LoraSettings, attach_lora, load_adapter
 from unfade.core import Clip, InputError, ModelError, Plan, UsageError, generator
 from unfade.media.images import write_image
 from unfade.recipes.run_vbridge import run_vbridge
-from unfade.recipes.vbridge import RECIPES, recipe
+from unfade.recipes.vbridge import RECIPES, recipe, vbridge_lora
 from unfade.restore.load import load
 from unfade.training.video_run import parse_stages
 
@@ -163,6 +164,8 @@ def test_what_can_be_known_to_be_wrong_is_said_first(
     assert not (tmp_path / "runs").exists()
     with pytest.raises(ModelError, match=r"config\.json; name a folder"):
         run(name=pairs)
+    with pytest.raises(ModelError, match=r"^tiny is no video model but a file \(tiny\.safetensors\); name a"):
+        run(name="tiny")
     with pytest.raises(InputError, match="not a folder of pairs"):
         run(pairs / "none")
     other = build_wan(WanConfig({**SMALL.transformer, "ffn_dim": 32}, SMALL.vae, SMALL.scheduler))
@@ -220,8 +223,22 @@ def test_the_command_trains_stops_and_goes_on(
     code, out, err = command("--held-out", 0, "--stages", "3x32")
     assert (code, err) == (0, "")
     assert f"weights: {tmp_path / 'runs' / 'adapter.safetensors'}" in out
+    code, _, err = command("--model", "tiny")
+    assert code == 6 and err.startswith("error: tiny is no video model but a file") and err.count("\n") == 1
     assert command("--role", "beauty")[0] == 2
     assert command("--layout", "zip")[0] == 2
+
+
+def test_the_memory_that_an_adapter_is_said_to_take_is_what_is_predicted() -> None:
+    said = " ".join(str(vbridge_lora.__doc__).split())
+    needs = footprint_of(TI2V_5B, (960, 960), 9)
+    adapter = attach_lora(build_wan(TI2V_5B, "meta").denoiser.model, LoraSettings(), seed=0)
+    # Weights, gradients and two moments in fp32.
+    stays = needs.transformer + needs.vae + 16 * sum(parameter.numel() for parameter in adapter)
+    assert f"gradients and moments are {stays / 1e9:.1f} GB" in said
+    assert f"10.7, {needs.decode / 1e9:.1f} GB; where that does not fit" in said
+    assert f"at 704 and {needs.decode_tiled[512] / 1e9:.1f} at 960" in said
+    assert f"and {(stays + needs.decode_tiled[512]) / 1e9:.0f} GB, and what cuDNN" in said
 
 
 def test_recipes_are_what_they_say() -> None:

@@ -390,6 +390,15 @@ def test_any_fault_in_a_step_keeps_what_was_learnt(
         trainer.run()
     assert read_state(trainer.checkpoint)["step"] == 2
 
+    def unread(row: dict[str, object]) -> None:
+        raise BrokenPipeError("nobody reads this any more")
+
+    trainer.loss = loss  # type: ignore[method-assign]
+    trainer.plan = replace(trainer.plan, checkpoint_every=100)
+    with pytest.raises(BrokenPipeError):
+        trainer.run(report=unread)
+    assert read_state(trainer.checkpoint)["step"] == trainer.step == 3
+
 
 def test_all_weights_of_the_full_model_learn_and_are_what_is_written() -> None:
     transformer = build_wan(TI2V_5B, "meta", torch.bfloat16).denoiser.model

@@ -10,13 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unfade.backbones.hub import cached, is_hub_id
+from unfade.backbones.hub import cached, is_hub_id, missing_weights
 from unfade.core import ModelError
+from unfade.prompts.captions import KeptCaptions, default_captions
+from unfade.prompts.measured import MeasuredCaptioner
 from unfade.prompts.progressive import Task
-from unfade.prompts.scene import instruction
+from unfade.prompts.scene import Captioner, instruction
 
-# Room for 45 words and what a talkative model adds to them.
-_TOKENS = 96
+# Room for what is seen, 45 words of prompt, and what a talkative model adds to them.
+_TOKENS = 192
+# Of a caption alone.
+_CAPTION = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,9 @@ CAPTIONERS: dict[str, CaptionerInfo] = {
     )
 }
 DEFAULT = "qwen3-vl-4b"
+AUTO = "auto"
+# What the processor of `DEFAULT` is made of.
+_LIBRARIES = ("transformers", "torchvision", "PIL")
 
 
 class LanguageCaptioner:
@@ -128,7 +135,8 @@ class LanguageCaptioner:
             inputs = processor(images=image, return_tensors="pt")
         inputs = inputs.to(self.device, self.dtype)
         with torch.inference_mode():
-            made = model.generate(**inputs, max_new_tokens=_TOKENS, do_sample=False)
+            room = _TOKENS if self.instructed else _CAPTION
+            made = model.generate(**inputs, max_new_tokens=room, do_sample=False)
         if self.instructed and not model.config.is_encoder_decoder:
             made = made[:, inputs["input_ids"].shape[1] :]
         return processor.batch_decode(made, skip_special_tokens=True)[0].strip()
@@ -155,7 +163,7 @@ def open_captioner(model: str | Path, device: torch.device | str = "cpu") -> Lan
     info = CAPTIONERS.get(name.lower())
     if info is None and not path.is_dir() and not is_hub_id(name):
         raise ModelError(
-            f"unknown captioner {name!r}; there is rules (needs no model), {', '.join(CAPTIONERS)}, or name a "
+            f"unknown captioner {name!r}; there is auto, rules (needs no model), {', '.join(CAPTIONERS)}, or name a "
             "model folder"
         )
     if find_spec("transformers") is None:
@@ -174,6 +182,44 @@ def open_captioner(model: str | Path, device: torch.device | str = "cpu") -> Lan
             f"{folder} is not a captioner: it has no config.json; name a folder in transformers' layout"
         )
     return LanguageCaptioner(folder, name, device)
+
+
+def choose_captioner(
+    model: str | Path = AUTO, device: torch.device | str = "cpu", captions: Path | None = None
+) -> Captioner:
+    """Who says what is in a photo; what a model says is kept. Nothing is loaded yet and the network is never asked.
+
+    Args:
+        model: "rules", which needs no model; "auto", which is `DEFAULT` where that lies whole in the hub's cache and
+            what it needs is installed, else the rules; or as `open_captioner` takes it.
+        device: where a model computes.
+        captions: folder in which captions are kept; the user's cache by default.
+
+    Raises:
+        ModelError: as `open_captioner`.
+    """
+    name = str(model)
+    if name == AUTO:
+        name = DEFAULT if _is_here(CAPTIONERS[DEFAULT]) else MeasuredCaptioner.name
+    if name == MeasuredCaptioner.name:
+        return MeasuredCaptioner()
+    return KeptCaptions(open_captioner(name, device), captions or default_captions())
+
+
+def work_on(captioner: Captioner, device: torch.device) -> None:
+    """Has a captioner that is a model work on a device, in the precision it takes there; others stay as they are."""
+    model = captioner.captioner if isinstance(captioner, KeptCaptions) else captioner
+    if isinstance(model, LanguageCaptioner) and model.device.type != device.type:
+        model.unload()
+        model.device = device
+        model.dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
+
+
+def _is_here(info: CaptionerInfo) -> bool:
+    """Whether a captioner was downloaded to its end and can be used."""
+    folder = cached(info.hub_id)
+    whole = folder is not None and (folder / "config.json").is_file() and not missing_weights(folder, "model")
+    return whole and all(find_spec(module) is not None for module in _LIBRARIES)
 
 
 def _load(folder: Path, name: str, device: torch.device, dtype: torch.dtype) -> tuple[Any, Any]:

@@ -9,6 +9,9 @@ _RESERVED, _SHARE = 600_000_000, 0.94
 # How PyTorch, Apple's Metal and NVIDIA's libraries, which take memory of their own, say that there is none left.
 _SAYINGS = (
     "can't allocate memory",
+    "DefaultCPUAllocator: not enough memory",
+    "CUDA error: out of memory",
+    "CUDA driver error: out of memory",
     "MPS backend out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",

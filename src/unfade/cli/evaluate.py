@@ -59,6 +59,23 @@ def evaluate(
     drift_adapter: Annotated[
         str | None, typer.Option("--drift-adapter", help="That of their drift correction.")
     ] = None,
+    words: Annotated[
+        Literal["scene", "uniform"] | None,
+        typer.Option("--words", help="Of Progressive: a sentence for each photo, or the task's own."),
+    ] = None,
+    task: Annotated[
+        Literal["auto", "resolution", "blur", "lowlight"] | None,
+        typer.Option(
+            "--task",
+            help="Of Progressive. Default: the benchmark's own where it is one of them; auto measures each photo.",
+        ),
+    ] = None,
+    captioner: Annotated[
+        str | None,
+        typer.Option(
+            "--captioner", help="Of Progressive, as unfade restore takes it; it sees degraded photos only."
+        ),
+    ] = None,
     device: Annotated[
         Literal["auto", "cpu", "cuda", "mps"], typer.Option("--device", help="Where to compute.")
     ] = "auto",
@@ -95,7 +112,10 @@ def evaluate(
     if folder is None:
         raise UsageError(f"say where the files are with {'--from' if synthesize else '--data'}")
     output = output or Path(f"{name}{'_synthetic' if synthesize else ''}_report")
-    video = {"preset": preset, "adapter": adapter, "drift_adapter": drift_adapter}
+    video = {
+        "preset": preset, "adapter": adapter, "drift_adapter": drift_adapter, "words": words, "task": task,
+        "captioner": captioner,
+    }  # fmt: skip
     settings = Settings(
         seed=seed,
         steps=steps,
@@ -165,6 +185,9 @@ def _tell(found: "Evaluation") -> None:
                 *(part for one in alike for part in (one, unit))
             )
         typer.echo(f"  {'all':<24} {row['model']:<20} {said}")
+    for one in report["verdicts"]:
+        said = {True: "holds", False: "fails", None: "open"}[one["holds"]]
+        typer.echo(f"  {said:<6} {one['model']}, {one['group']}: {one['why']}")
     for one in report["absent"]:
         typer.echo(f"not measured: {one['name']}: {one['why']}", err=True)
     typer.echo(f"report: {found.page}")

@@ -71,12 +71,21 @@ def excerpted(job: "Job", info: "Info", span: "Span | None") -> "Iterator[tuple[
 
 
 def as_in_the_whole(restorer: "Loaded", part: "Info", whole: "Info") -> "Loaded":
-    """The restorer, or one under which a part of the picture comes out as large as it does in the whole."""
+    """The restorer, or one under which a part of the picture comes out as large as it does in the whole.
+
+    Raises:
+        UsageError: it has masks from files, which are of the whole picture.
+    """
+    from unfade.core import UsageError
     from unfade.restore.vivid_restorer import VividRestorer
 
     sizes = (part.height, part.width), (whole.height, whole.width)
     if not isinstance(restorer, VividRestorer) or sizes[0] == sizes[1]:
         return restorer
+    if isinstance(restorer.masks, Path):
+        raise UsageError(
+            f"the masks of {restorer.masks} are of the whole picture; preview all of it, or leave --protect out"
+        )
     changed = copy(restorer)
     changed.settings = restorer.settings.of_part(*sizes)
     return changed

@@ -35,8 +35,8 @@ def prompt(
         typer.Option(
             "--captioner",
             help="rules (measures the pixels, no model), qwen3-vl-4b, llava-onevision-7b, llava-onevision-0.5b, blip "
-            "(photos only), a hub id or a model folder (of footage also CogVLM2-caption's, or auto, the best of them "
-            "that is on this machine). Default: rules of photos, auto of footage.",
+            "(photos only), a hub id, a model folder (of footage also CogVLM2-caption's), or auto: qwen3-vl-4b where "
+            "it is on this machine, of footage with --trust-remote-code CogVLM2-caption, else rules. Default: auto.",
         ),
     ] = None,
     trust_remote_code: Annotated[
@@ -83,7 +83,7 @@ def prompt(
         chosen = (
             plain_prompt(wanted)
             if kind == "uniform"
-            else scene_prompt(picture, wanted, captioner_of(captioner or "rules", captions, device))
+            else scene_prompt(picture, wanted, captioner_of(captioner or "auto", captions, device))
         )
     if format == "json":
         row = {
@@ -148,12 +148,7 @@ def captioner_of(name: str, captions: Path | None, device: "Device" = "auto") ->
         ModelError: the captioner is unknown or not on this machine.
         UsageError: the device is not there.
     """
-    from unfade.backbones.captioner import open_captioner
-    from unfade.prompts.captions import KeptCaptions, default_captions
-    from unfade.prompts.measured import MeasuredCaptioner
+    from unfade.backbones.captioner import choose_captioner
     from unfade.restore.device import choose_device
 
-    if name == MeasuredCaptioner.name:
-        return MeasuredCaptioner()
-    model = open_captioner(name, choose_device(device))
-    return KeptCaptions(model, captions or default_captions())
+    return choose_captioner(name, choose_device(device), captions)

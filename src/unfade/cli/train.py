@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -263,7 +264,7 @@ def train_progressive(
     _check_installed("Progressive")
     from unfade.cli.prompt import captioner_of
     from unfade.prompts.progressive import TASKS
-    from unfade.recipes.run_progressive import run_progressive
+    from unfade.recipes.run_progressive import captions_of, run_progressive
     from unfade.training.video_run import parse_stages
 
     if unknown := [name for name in task or () if name not in TASKS]:
@@ -272,7 +273,8 @@ def train_progressive(
         written = run_progressive(
             photos, model, runs, recipe=recipe, adapter=None if lora else False,
             tasks=tuple(name for name in TASKS if not task or name in task), prompts=prompts,
-            captioner=captioner_of(captioner, None) if prompts == "scene" else None, image_noise=image_noise,
+            captioner=captioner_of(captioner, captions_of(photos)) if prompts == "scene" else None,
+            say=partial(typer.echo, err=True), image_noise=image_noise,
             held_out=held_out, start=start, tracker=tracker, until=until, device=device, report=_report_video,
             stages=parse_stages(stages) if stages else None, frames=frames, lr=lr, batch=batch,
             accumulation=accumulation, crops=crops, text_dropout=text_dropout, seed=seed,

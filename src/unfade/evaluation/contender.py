@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from torch import Tensor
+
 from unfade.core import Clip, Restorer
 from unfade.evaluation.peers.facts import Facts
 
@@ -19,7 +21,10 @@ class Contender:
         weights: SHA-256 of its weights, None for filters.
         told: what it is told that a blind restorer is not, e.g. "the noise level".
         source: paper or library.
-        round_trip: a latent backbone's decode(encode(clip)): the ceiling of what it can reach.
+        round_trip: a latent backbone's decode(encode(clip)), frame by frame: the ceiling of what it can reach.
+        film_trip: the same of frames `[T, 3, H, W]` as one clip: the ceiling of every frame of a film.
+        words: of Progressive, "scene" or "uniform": how it is asked; "" of others, or where all are asked alike.
+        tuned: whether it is something else than its base; None where that means nothing.
     """
 
     name: str
@@ -29,3 +34,6 @@ class Contender:
     told: str | None = None
     source: str = ""
     round_trip: Callable[[Clip], Clip] | None = None
+    film_trip: Callable[[Tensor], Tensor] | None = None
+    words: str = ""
+    tuned: bool | None = None

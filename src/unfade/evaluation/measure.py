@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from unfade.core import Clip, Plan, Restoration, UnfadeError
+from unfade.core import Clip, Plan, Restoration, UnfadeError, UsageError
 from unfade.core.contracts import Device, Dtype
 from unfade.degrade.classic import quantise
 from unfade.evaluation.alignment import Shift, find_shift
@@ -39,7 +39,7 @@ class Settings:
         film: frames of the film that are judged one by one; 0 for none.
         along: which metrics are taken of them: "every" one, the "cheap" ones, or the "first" only.
         learned: metrics that need weights, by name.
-        video: how video models are loaded, as `load` takes it: preset, adapter, drift_adapter.
+        video: how video models are loaded, as `load` takes it: preset, adapter, drift_adapter, words, task, captioner.
     """
 
     seed: int = 0
@@ -165,14 +165,34 @@ def measure_target(benchmark: Benchmark, case: Case, material: Material, setting
 def measure_round_trip(
     benchmark: Benchmark, case: Case, material: Material, contender: Contender, settings: Settings
 ) -> Row:
-    """What a latent backbone's VAE alone leaves of the truth: the practical ceiling."""
+    """What a latent backbone's VAE alone leaves of the truth, and of the ideal way to it: the practical ceiling."""
     name = f"{ROUND_TRIP} ({contender.name})"
     if contender.round_trip is None or material.truth is None:
         return Row(group=case.group.name, name=case.name, model=name, applies=False)
     metrics, _ = metrics_of(benchmark, settings, material.scale)
     frames = contender.round_trip(material.truth).frames
     output = _figures(metrics, frames, benchmark, case, material).values
-    return Row(group=case.group.name, name=case.name, model=name, output=output)
+    film = _film_trip(metrics, benchmark, case, material, contender, settings)
+    return Row(group=case.group.name, name=case.name, model=name, output=output, film=film)
+
+
+def _film_trip(
+    metrics: Iterable[Metric],
+    benchmark: Benchmark,
+    case: Case,
+    material: Material,
+    contender: Contender,
+    settings: Settings,
+) -> dict[str, tuple[float, ...]]:
+    """Metrics along the ideal way after it went through the VAE as one clip; none where a model can't have it."""
+    way, trip = material.target, contender.film_trip
+    if way is None or trip is None or not settings.film or material.degraded.num_frames > 1:
+        return {}
+    try:
+        through = trip(torch.cat(list(way(settings.film))))
+    except UsageError:
+        return {}
+    return _along(metrics, through.split(1), benchmark, case, material, settings)
 
 
 def shown(restoration: Restoration, frames: int, truth: Clip | None) -> tuple[Tensor, Tensor, list[Tensor]]:

@@ -15,6 +15,7 @@ from unfade.evaluation.metrics.metric import Absence, Metric
 from unfade.evaluation.paired import paired
 from unfade.evaluation.published.cells import cells, differences
 from unfade.evaluation.report.figures import json_safe
+from unfade.evaluation.trends import verdicts
 from unfade.version import __version__
 
 ALL = "all"
@@ -38,6 +39,8 @@ def summarise(
     # Where nobody knows the truth, metrics that need it have no column.
     metrics = [metric for metric in metrics if any(metric.name in row.output for row in judged)] or metrics
     groups = _groups(benchmark, contenders, metrics, judged)
+    along = _curves(benchmark, metrics, judged)
+    pairs = paired(_group_names(benchmark), contenders, metrics, judged, ALL)
     report = {
         "unfade": __version__,
         "benchmark": _benchmark(benchmark),
@@ -54,10 +57,11 @@ def summarise(
         "averages": _averages(benchmark, contenders, metrics, judged, groups),
         "not_applicable": _not_applicable(benchmark, rows),
         "undefined": _undefined(metrics, judged),
-        "curves": _curves(benchmark, metrics, judged),
+        "curves": along,
+        "verdicts": verdicts(benchmark, contenders, metrics, along, pairs),
         "anchors": _anchors(benchmark, metrics, rows),
         **_shifts(benchmark, judged),
-        "paired": paired(_group_names(benchmark), contenders, metrics, judged, ALL),
+        "paired": pairs,
         "published": _published(benchmark, settings, limit),
     }
     return json_safe(report)
@@ -315,8 +319,16 @@ def _anchors(benchmark: Benchmark, metrics: Sequence[Metric], rows: Sequence[Row
                     values = list(curve(ways, metric.higher_is_better).mean)
                     table.append({**anchor, "label": "target trajectory vs truth", "values": values})
                 for label in dict.fromkeys(row.model for row in ceilings):
-                    reached = [row.output[metric.name] for row in ceilings if row.model == label]
+                    those = [row for row in ceilings if row.model == label]
+                    reached = [row.output[metric.name] for row in those]
                     table.append({**anchor, "label": f"{label} vs truth", "values": [mean(reached)]})
+                    ways = [row.film[metric.name] for row in those if metric.name in row.film]
+                    if ways and len(ways) == len(those):
+                        values = list(curve(ways, metric.higher_is_better).mean)
+                        told = (
+                            f"{ROUND_TRIP} of the target trajectory{label.removeprefix(ROUND_TRIP)} vs truth"
+                        )
+                        table.append({**anchor, "label": told, "values": values})
     return table
 
 

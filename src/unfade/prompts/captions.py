@@ -52,12 +52,14 @@ class KeptCaptions:
         captioner: that looks at what isn't known.
         folder: of the files.
         made: how many captions were made so far.
+        before: called before the captioner is asked, e.g. to make room for its model; None for nothing.
     """
 
     def __init__(self, captioner: Captioner, folder: Path) -> None:
         self.captioner = captioner
         self.folder = folder
         self.made = 0
+        self.before: Callable[[], None] | None = None
 
     @property
     def name(self) -> str:
@@ -79,11 +81,16 @@ class KeptCaptions:
         """
         caption, new = remembered(
             self.path(picture, task),
-            lambda: self.captioner(picture, task),
+            lambda: self._look(picture, task),
             {"captioner": self.name, "task": task},
         )
         self.made += new
         return caption
+
+    def _look(self, picture: Tensor, task: Task) -> str:
+        if self.before is not None:
+            self.before()
+        return self.captioner(picture, task)
 
     def unload(self) -> None:
         """Lets go of the model behind it, if there is one; it comes back when it is asked again."""

@@ -1,5 +1,6 @@
 """Which prompt a photo gets, and why: the user's own, one that fits the scene, or the uniform one."""
 
+import re
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -48,7 +49,8 @@ class Captioner(Protocol):
 
     @property
     def instructed(self) -> bool:
-        """Whether its texts are whole prompts; else they are plain captions that still need the goal."""
+        """Whether its texts are whole prompts, with what was seen on a line of its own before them where they name
+        things; else they are plain captions that still need the goal."""
         ...
 
 
@@ -82,13 +84,15 @@ def refined_prompt(caption: str, task: Task, captioner: str, instructed: bool) -
         caption: what was said of the picture.
         task: whose goal the prompt keeps.
         captioner: its name, for the reason.
-        instructed: whether the text is a whole prompt already, up to its tail.
+        instructed: whether the text is a whole prompt already, up to its tail. Things that it names must be named in
+            the lines before it; a single line may name none.
     """
-    text = " ".join(caption.split())
     if instructed:
-        text, seen = _with_tail(text), None
+        seen, text = _parted(caption)
+        text = _with_tail(text)
     else:
-        text, seen = _with_goal(text, task), text
+        seen = " ".join(caption.split())
+        text = _with_goal(seen, task)
     if broken := broken_rules(text, task, seen):
         why = f"the text of {captioner} breaks a rule: {'; '.join(broken)}; so the uniform prompt is used"
         return ChosenPrompt(uniform_prompt(task), "uniform", why, caption)
@@ -112,29 +116,54 @@ _GOAL_IN_WORDS: dict[Task, str] = {
     "blur": "it is blurred, and it should become sharp",
     "lowlight": "it is dark and noisy, and it should become brighter, with natural colors and less noise",
 }
-# One example for each task, in the form that the rules ask for.
-_EXAMPLES: dict[Task, str] = {
-    "resolution": "A stone bridge over a quiet river gradually becomes sharper and higher in resolution, with fine "
-    "details in the masonry and the water.",
-    "blur": "A portrait of a woman in front of a bookshelf gradually becomes sharp as the blur disappears, with crisp "
-    "hair and clear letters on the books.",
-    "lowlight": "A narrow street between brick houses at night gradually becomes brighter, with natural colors and "
-    "less noise in the sky and on the walls.",
+# One example for each task, in the form that the rules ask for: what is seen, and the prompt that names nothing else.
+_EXAMPLES: dict[Task, tuple[str, str]] = {
+    "resolution": (
+        "A stone bridge with worn masonry over the water of a quiet river.",
+        "A stone bridge over a quiet river gradually becomes sharper and higher in resolution, with fine "
+        "details in the masonry and the water.",
+    ),
+    "blur": (
+        "A portrait of a woman with dark hair in front of a bookshelf full of books with letters on them.",
+        "A portrait of a woman in front of a bookshelf gradually becomes sharp as the blur disappears, with crisp "
+        "hair and clear letters on the books.",
+    ),
+    "lowlight": (
+        "A narrow street between the walls of brick houses at night, with a strip of sky above.",
+        "A narrow street between brick houses at night gradually becomes brighter, with natural colors and "
+        "less noise in the sky and on the walls.",
+    ),
 }
+# What a model may put before its lines though it was not asked to.
+_NUMBERED = re.compile(
+    r"^(?:(?:line|sentence|caption|prompt|scene)\s*\d*\s*[:.]|\d+\s*[.):]|[-*•])\s*", re.IGNORECASE
+)
 
 
 def instruction(task: Task) -> str:
     """What a captioner that takes instructions is told besides the picture.
 
+    It answers in two lines: what it sees, and the prompt, so that the one can be held against the other.
+
     Source: after Frame2Frame's instruction (arXiv 2411.16819, app. I): one sentence, simple, only the essential
     change, a static camera, with an example.
     """
+    seen, prompt = _EXAMPLES[task]
     return (
-        f"This photo is to be restored: {_GOAL_IN_WORDS[task]}. Write one English sentence in the present tense, of 18 "
-        "to 38 words, that names the subject and its setting and says how the scene gradually becomes better in "
-        "exactly this way. Say only what can be seen. Bring in no new objects, no motion, no camera, and don't use the "
-        f"words photo, image or video. Answer with the sentence alone. Example: {_EXAMPLES[task]}"
+        f"This photo is to be restored: {_GOAL_IN_WORDS[task]}. Answer in two lines and nothing else. First line: one "
+        "plain English sentence that names everything that can be seen. Second line: one English sentence in the "
+        "present tense, of 18 to 38 words, that names the subject and its setting in the words of the first line "
+        "and says how the scene gradually becomes better in exactly this way. Bring in no new objects, no motion, no "
+        "camera, and "
+        f"don't use the words photo, image or video. Example:\n{seen}\n{prompt}"
     )
+
+
+def _parted(answer: str) -> tuple[str, str]:
+    """(what was seen, the prompt) of an instructed captioner's answer; the first is empty if it has one line only."""
+    lines = [_NUMBERED.sub("", " ".join(line.split())).strip('"“” ') for line in answer.splitlines()]
+    *seen, prompt = [line for line in lines if line] or [""]
+    return " ".join(seen), prompt
 
 
 def _with_goal(caption: str, task: Task) -> str:

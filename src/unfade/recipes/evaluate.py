@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from unfade.core import OutputError, UsageError
+from unfade.core import OutputError, Restorer, UsageError
 from unfade.evaluation.benchmarks.benchmark import Benchmark
 from unfade.evaluation.benchmarks.case import find_cases
 from unfade.evaluation.benchmarks.material import prepare
@@ -20,6 +20,7 @@ from unfade.evaluation.hardware import hardware
 from unfade.evaluation.journal import Journal, Row
 from unfade.evaluation.measure import Settings, metrics_of, shown
 from unfade.evaluation.peers import PEERS, peer
+from unfade.evaluation.peers.facts import Facts
 from unfade.evaluation.report.exhibits import Case as Shown
 from unfade.evaluation.report.exhibits import Exhibit, worst_and_best
 from unfade.evaluation.report.figures import number
@@ -28,10 +29,11 @@ from unfade.evaluation.run import Run, execute
 from unfade.evaluation.summary import summarise, timing
 from unfade.restore.latent import LatentRestorer
 from unfade.restore.load import load, located
+from unfade.restore.progressive import ProgressiveSettings
 
 FILM = 9
 # Settings that are no numbers even where they look like one.
-_WORDS = ("adapter", "drift_adapter", "preset", "memory", "vae_tiles")
+_WORDS = ("adapter", "drift_adapter", "preset", "memory", "vae_tiles", "captioner")
 EXHIBITS = 2
 # What is happening, how much of it is done, how much there is.
 Progress = Callable[[str, int, int], None]
@@ -60,7 +62,8 @@ def contender(name: str, video: Mapping[str, str] | None = None) -> Contender:
     Args:
         name: of the contender. That of a video model may end in settings of its own, as in
             "progressive?words=uniform&guidance=1"; an empty value takes one back ("?adapter="). Its VAE's ceiling is
-            measured where it takes part without any.
+            measured where it takes part without any. Progressive is told the task where the benchmark knows it;
+            "?task=auto" has it measured as a user would.
         video: how to load it if it is a video model; see `Settings.video`.
 
     Raises:
@@ -83,14 +86,27 @@ def contender(name: str, video: Mapping[str, str] | None = None) -> Contender:
     )
     restorer = load(bare, **sampling)
     latent = isinstance(restorer, LatentRestorer)
+    own = restorer.settings if latent else None
+    progressive = own if isinstance(own, ProgressiveSettings) else None
+    told = progressive is not None and "task" not in sampling
     return Contender(
         name=f"{restorer.name}?{query}" if query else restorer.name,
         kind="model",
-        make=lambda facts: restorer,
+        make=partial(_knowing, restorer, progressive) if told else lambda facts: restorer,
         weights=restorer.weights.sha256,
+        told="the task, where the benchmark is of one" if told else None,
         source="this project",
         round_trip=restorer.round_trip if latent and not query else None,
+        film_trip=restorer.film_trip if latent and not query else None,
+        words=progressive.words if progressive else "",
+        tuned=bool(sampling.get("adapter")) if latent else None,
     )
+
+
+def _knowing(restorer: Any, own: ProgressiveSettings, facts: Facts) -> Restorer:
+    """The same restorer, whose weights are there once, told the task of what comes next."""
+    restorer.settings = replace(own, task=facts.task or own.task)
+    return restorer
 
 
 def _is_video(name: str) -> bool:

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
@@ -69,11 +70,12 @@ def build_set(
         UsageError: two photos would share a name.
         InputError: no photo can be used.
         OutputError: the folder can't be written or holds a set of other photos or settings.
+        UnfadeError: a worker process died; every shard that was finished is kept.
     """
     told = told or (lambda done, total, sentences: None)
     usable, refused = _checked(photos, settings)
     if not usable:
-        raise refused[0][1] if len(refused) == 1 else _none_left(refused)
+        raise refused[0][1] if len(refused) == 1 else none_left(refused)
     failed = [{"photo": photo.name, "error": str(error)} for photo, error in refused]
     shards = _shards(usable, settings)
     folder = output / SHARDS
@@ -86,11 +88,11 @@ def build_set(
         if index is None:
             missing.append(shard)
         else:
-            indices[shard.name] = index
+            indices[shard.name] = _kept(index)
     done = sum(len(shard.photos) * len(STRENGTHS) for shard in shards if shard.name in indices)
     told(done, total, [row["error"] for row in failed])
     for shard, index in _made(missing, settings, folder, captioner, workers or _cores()):
-        indices[shard.name] = index
+        indices[shard.name] = _kept(index)
         done += len(shard.photos) * len(STRENGTHS)
         told(
             done, total, [row["error"] for row in index["failed"]] if shard.task == settings.tasks[0] else []
@@ -127,7 +129,8 @@ def _checked(
     return usable, refused
 
 
-def _none_left(refused: Sequence[tuple[Photo, UnfadeError]]) -> UnfadeError:
+def none_left(refused: Sequence[tuple[Photo, UnfadeError]]) -> UnfadeError:
+    """What to raise where every photo was refused: the first one's reason, in one sentence."""
     first = refused[0][1] if refused else None
     kind = type(first) if first else UsageError
     return kind(f"none of {len(refused)} photos can be used; the first: {first}")
@@ -137,6 +140,11 @@ def _shards(photos: Sequence[Photo], settings: SetSettings) -> list[Shard]:
     size = settings.photos_per_shard
     parts = [tuple(photos[start : start + size]) for start in range(0, len(photos), size)]
     return [Shard(task, index, part) for task in settings.tasks for index, part in enumerate(parts)]
+
+
+def _kept(index: dict[str, Any]) -> dict[str, Any]:
+    """What is held of a shard until all are done: not its clips, so that memory doesn't grow with them."""
+    return {**{name: index[name] for name in ("bytes", "sha256", "failed")}, "clips": len(index["clips"])}
 
 
 def _clear(folder: Path) -> None:
@@ -172,6 +180,11 @@ def _made(
                 yield from _finished(waiting)
         while waiting:
             yield from _finished(waiting)
+    except BrokenProcessPool as error:
+        raise UnfadeError(
+            "a worker process died, perhaps for want of memory; what was finished is kept, and the same command with "
+            "fewer --workers goes on from there"
+        ) from error
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -196,7 +209,7 @@ def _manifest(
             "task": shard.task,
             "file": f"{SHARDS}/{shard.name}.tar",
             "index": f"{SHARDS}/{shard.name}.json",
-            "clips": len(indices[shard.name]["clips"]),
+            "clips": indices[shard.name]["clips"],
             "bytes": indices[shard.name]["bytes"],
             "sha256": indices[shard.name]["sha256"],
         }
@@ -215,7 +228,7 @@ def _manifest(
 
 def _write_preview(output: Path, settings: SetSettings) -> None:
     """The strong clips of the first photos, one after another, the tasks side by side."""
-    built_set = ProgressionSet(output)
+    built_set = ProgressionSet(output, shards=-(-_PREVIEWED // settings.photos_per_shard))
     clips = [index for index in range(len(built_set)) if built_set.rows[index]["strength"] == "strong"]
     by_photo: dict[str, list[int]] = {}
     for index in clips:

@@ -1,6 +1,7 @@
 """Carries a Progressive recipe out: clean photos or a built set and a model in; checkpoint, log and weights out."""
 
 import json
+import os
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -12,7 +13,7 @@ import torch
 from unfade.backbones.cogvideox_folder import load_cogvideox, open_cogvideox
 from unfade.backbones.video import embeddings_of
 from unfade.conditioning.lora import Role
-from unfade.core import UsageError, subseed
+from unfade.core import UnfadeError, UsageError, subseed
 from unfade.degrade.framing import sides_of
 from unfade.evaluation.metrics.fidelity import ssim
 from unfade.media.atomic import atomic_output
@@ -22,6 +23,8 @@ from unfade.prompts.measured import MeasuredCaptioner
 from unfade.prompts.progressive import TASKS, Task
 from unfade.prompts.scene import Captioner
 from unfade.recipes.launch import changed, launched, on_host
+from unfade.recipes.progression_set import none_left
+from unfade.recipes.progression_shard import Photo, SetSettings, check_photo
 from unfade.recipes.progressive import recipe as recipe_of
 from unfade.recipes.run_tiny import commit
 from unfade.restore.load import located
@@ -42,6 +45,7 @@ from unfade.training.video_run import check_adapter, check_run
 from unfade.version import __version__
 
 PHOTOS, PROMPTS = "photos.json", "prompts.json"
+CAPTIONS = ".unfade-captions"
 
 
 def run_progressive(
@@ -63,6 +67,7 @@ def run_progressive(
     device: str = "auto",
     cache: Path | None = None,
     report: Callable[[dict[str, Any]], None] | None = None,
+    say: Callable[[str], None] = lambda sentence: None,
     **changes: Any,
 ) -> Path:
     """Trains, or goes on training, and writes what was learnt; returns its path.
@@ -82,6 +87,8 @@ def run_progressive(
         image_noise: whether the photo the model sees has noise on it, as the recipe says.
         held_out: photos to validate on.
         role, start, tracker, until, device, cache, report: as for `run_vbridge`.
+        say: hears a sentence for each photo that is left out because it is none or smaller than a crop, which its
+            header tells before anything is decoded.
         changes: fields of `ProgressiveRun` that differ from the recipe's; None means they don't.
 
     Raises:
@@ -104,7 +111,8 @@ def run_progressive(
     check_run(run, opened.config, processes.num_processes)
     embeddings = embeddings_of(opened, cache)
     with processes.main_process_first():
-        training, apart = _sequences(sources, tasks, prompts, captioner, run, held_out, folder)
+        hears = say if processes.is_main_process else lambda sentence: None
+        training, apart = _sequences(sources, tasks, prompts, captioner, run, held_out, folder, hears)
         said = {part.prompt(index) for part in (training, apart) for index in range(len(part))}
         embeddings.prepare(["", *sorted(said)], processes.device or torch.device(device))
     base = torch.bfloat16 if run.lora and run.precision == "bf16" else torch.float32
@@ -133,6 +141,12 @@ def run_progressive(
     return trainer.export(notes, path)
 
 
+def captions_of(sources: Sequence[str | Path]) -> Path | None:
+    """Where captions of photos are kept: beside them, in the first folder; None, the user's cache, elsewhere."""
+    first = Path(sources[0])
+    return first / CAPTIONS if first.is_dir() and os.access(first, os.W_OK | os.X_OK) else None
+
+
 def _sequences(
     sources: Sequence[str | Path],
     tasks: Sequence[Task],
@@ -141,6 +155,7 @@ def _sequences(
     run: ProgressiveRun,
     held_out: int,
     folder: Path,
+    say: Callable[[str], None],
 ) -> tuple[Prompted, Prompted]:
     """(to learn from, held out); no photo is in both, and a run that goes on has what it began with."""
     if unknown := [task for task in tasks if task not in TASKS]:
@@ -160,6 +175,7 @@ def _sequences(
         {path for source in sources for path in photos_in(Path(source), recursive=True)[0]},
         key=str,
     )
+    paths = _usable(paths, run, say)
     if prompts == "scene":
         asked["captioner"] = looks.identity
     apart = _apart([str(path) for path in paths], held_out, run.seed, folder, asked)
@@ -175,6 +191,31 @@ def _sequences(
         if isinstance(looks, KeptCaptions):
             looks.unload()
     return parts[0], parts[1]
+
+
+def _usable(paths: Sequence[Path], run: ProgressiveRun, say: Callable[[str], None]) -> list[Path]:
+    """The photos that have the pixels of every stage's crop, by their headers alone.
+
+    Raises:
+        UnfadeError: none has; what is wrong with the first.
+    """
+    sizes = [SetSettings(size=sides_of(size)) for _, size in run.stages]
+    usable: list[Path] = []
+    refused: list[tuple[Photo, UnfadeError]] = []
+    for path in paths:
+        photo = Photo(path, path.name)
+        try:
+            for size in sizes:
+                check_photo(photo, size)
+        except UnfadeError as error:
+            refused.append((photo, error))
+        else:
+            usable.append(path)
+    if refused and not usable:
+        raise refused[0][1] if len(refused) == 1 else none_left(refused)
+    for _, error in refused:
+        say(f"left out: {error}")
+    return usable
 
 
 def _check_set(made: ProgressionSet, run: ProgressiveRun) -> None:

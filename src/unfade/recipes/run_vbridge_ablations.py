@@ -31,7 +31,7 @@ from unfade.recipes.vbridge import vbridge_lora
 from unfade.recipes.vbridge_ablations import ABLATIONS, Ablation, rows_of, shortened
 from unfade.recipes.vbridge_drift import run_vbridge_drift, vbridge_drift
 from unfade.recipes.vbridge_judging import Report, judged_pairs, write_json, write_text
-from unfade.recipes.vbridge_tables import Row, markdown_table
+from unfade.recipes.vbridge_tables import Row, tables_in_both
 from unfade.restore.latent import LatentRestorer
 from unfade.restore.load import load, located
 from unfade.training.fewshot import choose_pairs, read_manifest, write_manifest
@@ -162,7 +162,7 @@ def run_ablations(
     }
     write_json(folder / "table.json", content)
     columns = sorted({pair.category for pair in table_of.judged_on})
-    write_text(folder / "table.md", markdown_table(f"{table}: PSNR in dB over RGB", told, columns))
+    write_text(folder / "table.md", tables_in_both(table, told, columns))
     return content
 
 

@@ -2,7 +2,7 @@
 
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from unfade.recipes.stages import spent
 from unfade.recipes.vbridge_judging import write_json, write_text
 from unfade.recipes.vbridge_proof import DRIFT, VBridgeProof
 from unfade.recipes.vbridge_tables import Row, markdown_table, verdicts
+from unfade.restore.drift import worth_keeping
 from unfade.training.walks import Walk, gains, held_sequences, judged, summary, walked
 
 _SHOWN = 2
@@ -81,13 +82,43 @@ def _figures(proof: VBridgeProof, folder: Path) -> dict[str, Any]:
         wan, made[:, -1], names, proof.text, Walk(frames=recipe.drift.frames, steps=recipe.steps, seed=1)
     )
     corrected = summary(judged(wan, names, clips, again))
+    chosen, taken = gated(names, made, again)
+    kept = summary(judged(wan, names, clips, chosen))
     _sheet(folder / "held-out.png", clips, made, again, len(recipe.kinds))
     return {
         "parameters": {"vae": coder, "transformer": parameters},
         "sizes": sizes,
         "steps": sweep,
-        "drift": {"w/o DC": base, "with DC": corrected, "gain": gains(base, corrected)},
+        "drift": {
+            "w/o DC": base,
+            "with DC": corrected,
+            "gated": kept,
+            "gain": gains(base, corrected),
+            "gated gain": gains(base, kept),
+            "taken": taken,
+        },
     }
+
+
+def gated(names: Sequence[str], made: Tensor, again: Tensor) -> tuple[Tensor, dict[str, float]]:
+    """The results with the correction only where the gate of `--drift gated` takes it, sequence by sequence.
+
+    Args:
+        names: "category/...", one for each sequence.
+        made, again: frames of the first and the second pass, `[N, T, 3, H, W]`; T may differ.
+
+    Returns:
+        `[N, 1, 3, H, W]`, and the share of sequences that were corrected, by category and over everything as "all".
+    """
+    # Results are compared as restoring compares them, each by itself.
+    taken = [worth_keeping(one[-1:], two[-1:]) for one, two in zip(made, again, strict=True)]
+    pairs = zip(taken, made, again, strict=True)
+    chosen = torch.stack([(two if take else one)[-1:] for take, one, two in pairs])
+    groups: dict[str, list[bool]] = {}
+    for name, take in zip(names, taken, strict=True):
+        groups.setdefault(name.rpartition("/")[0], []).append(take)
+    groups["all"] = taken
+    return chosen, {name: round(sum(group) / len(group), 3) for name, group in groups.items()}
 
 
 def _sheet(path: Path, clips: Tensor, made: Tensor, again: Tensor, kinds: int) -> None:
@@ -132,7 +163,8 @@ def _curves(proof: VBridgeProof, figures: Mapping[str, Any], folder: Path) -> No
 
 def _page(proof: VBridgeProof, figures: Mapping[str, Any]) -> str:
     recipe = proof.recipe
-    base, corrected = figures["drift"]["w/o DC"], figures["drift"]["with DC"]
+    drift = figures["drift"]
+    base, corrected = drift["w/o DC"], drift["with DC"]
     categories = [*recipe.kinds, "all"]
     millions = {name: f"{count / 1e6:.1f}M" for name, count in figures["parameters"].items()}
     lines = [
@@ -151,8 +183,22 @@ def _page(proof: VBridgeProof, figures: Mapping[str, Any]) -> str:
         lines.append(
             f"| {name} | {group['input']:.2f} | {group['result']:.2f} | {group['gain']:+.2f} | "
             f"{100 * group['better']:.0f} % | {corrected[name]['result']:.2f} "
-            f"({figures['drift']['gain'][name]:+.2f}) | {group['ceiling']:.2f} | {group['photo']:.2f} |"
+            f"({drift['gain'][name]:+.2f}) | {group['ceiling']:.2f} | {group['photo']:.2f} |"
         )
+    lines += ["", "## Drift correction", ""]
+    lines.append(
+        markdown_table(
+            "",
+            [Row(name, drift[name]) for name in ("w/o DC", "with DC", "gated")],
+            categories,
+            [
+                Row(name, {group: {"result": value} for group, value in drift[name].items()})
+                for name in ("gain", "gated gain")
+            ],
+        )
+    )
+    shares = ", ".join(f"{name} {100 * drift['taken'][name]:.0f} %" for name in categories)
+    lines.append(f"The gate (`--drift gated`) took the correction in: {shares}.")
     lines += ["", "Along the frames:", ""]
     frames = len(base["all"]["frames"])
     lines.append("| degradation | " + " | ".join(str(index) for index in range(frames + 1)) + " |")

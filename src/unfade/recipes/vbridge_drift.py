@@ -5,8 +5,8 @@
 where RUN is the folder of a finished `unfade train vbridge`, of an adapter or of all weights. Pairs that the base
 learnt from are left out (its results on them are better than they will ever be on others); the base restores the rest
 at its inference size; the adapter learns to go from each result to the truth in 5 frames; and gains per group on pairs
-held out are written to `gains.md` and `gains.json`, gated as well as always. It goes on where it stopped when started
-again; another base, other pairs or another beginning need another folder.
+held out are written to `gains.md` and `gains.json`, gated as well as always, over RGB and on luma, with both averages.
+It goes on where it stopped when started again; another base, other pairs or another beginning need another folder.
 
 The paper leaves open what the correction begins from. Beside a base that is an adapter, it is a new one on Wan as
 published; `--start base` begins from the base's own weights instead, and `--start FILE` from any adapter. On a base
@@ -33,6 +33,7 @@ from unfade.recipes.launch import check_alone
 from unfade.recipes.request import hold_to, names_hash
 from unfade.recipes.run_vbridge import run_vbridge
 from unfade.recipes.vbridge_judging import (
+    COLOURS,
     Report,
     append_line,
     figures_of,
@@ -43,7 +44,7 @@ from unfade.recipes.vbridge_judging import (
     write_json,
     write_text,
 )
-from unfade.recipes.vbridge_tables import Row, markdown_table
+from unfade.recipes.vbridge_tables import Row, tables_in_both
 from unfade.restore.drift import worth_keeping
 from unfade.restore.latent import LatentRestorer
 from unfade.restore.load import load
@@ -52,6 +53,8 @@ from unfade.training.pairs import PairFiles, find_pairs
 from unfade.training.vbridge_run import VBridgeRun
 
 ROLE = "drift-correction"
+# Lines of the table, and which of its rows they compare with that without correction.
+_GAINS = {"gain": "with DC", "gated gain": "gated"}
 
 
 def vbridge_drift() -> VBridgeRun:
@@ -155,12 +158,9 @@ def run_vbridge_drift(
     )
     write_json(folder / "gains.json", told)
     rows = [Row(name, told[name]) for name in ("w/o DC", "with DC", "gated")]
-    differences = [
-        Row(name, {group: {"result": value} for group, value in told[name].items()})
-        for name in ("gain", "gated gain")
-    ]
-    title, columns = "PSNR in dB over RGB", list(told["w/o DC"])
-    write_text(folder / "gains.md", markdown_table(title, rows, columns, differences))
+    gains = {name: (row, "w/o DC") for name, row in _GAINS.items()}
+    page = tables_in_both("drift correction", rows, list(told["w/o DC"]), gains)
+    write_text(folder / "gains.md", page)
     return told
 
 
@@ -217,7 +217,9 @@ def _choice(
 
 
 def _judged(base: Sequence[PairFiles], corrected: Sequence[PairFiles]) -> dict[str, Any]:
-    """Summaries without and with the correction, and with it only where it is worth keeping; and its gain."""
+    """Summaries without and with the correction, and with it only where it is worth keeping; and its gains in dB, over
+    RGB and (those that end in "_y") on luma.
+    """
     rows: dict[str, list[dict[str, Any]]] = {"w/o DC": [], "with DC": [], "gated": []}
     for first, second in zip(base, corrected, strict=True):
         truth = read_image(first.hq).frames
@@ -230,10 +232,12 @@ def _judged(base: Sequence[PairFiles], corrected: Sequence[PairFiles]) -> dict[s
         for name, result in chosen.items():
             rows[name].append({"category": first.category, **figures_of(result, truth)})
     told: dict[str, Any] = {name: means(these) for name, these in rows.items()}
-    for gain, row in (("gain", "with DC"), ("gated gain", "gated")):
-        told[gain] = {
-            name: told[row][name]["result"] - group["result"] for name, group in told["w/o DC"].items()
-        }
+    for gain, row in _GAINS.items():
+        for ending in COLOURS.values():
+            figure = f"result{ending}"
+            told[f"{gain}{ending}"] = {
+                name: told[row][name][figure] - group[figure] for name, group in told["w/o DC"].items()
+            }
     return told
 
 

@@ -13,13 +13,17 @@ from torch import Tensor
 from unfade.core import Clip, InputError, Plan
 from unfade.core.seeds import subseed
 from unfade.degrade.resample import resize
-from unfade.evaluation.metrics.fidelity import psnr, ssim
+from unfade.evaluation.metrics.fidelity import Colour, psnr, ssim
 from unfade.media.atomic import atomic_output
 from unfade.media.images import read_image
 from unfade.restore.latent import LatentRestorer
 from unfade.training.pairs import PairFiles
 
 Report = Callable[[dict[str, Any]], None]
+
+# What tables show, and by what ending a figure's name says so.
+COLOURS: Mapping[Colour, str] = {"rgb": "", "y": "_y"}
+_FIGURES = tuple(f"{name}{ending}" for ending in COLOURS.values() for name in ("input", "result", "ssim"))
 
 
 def degraded_of(pair: PairFiles) -> Clip:
@@ -53,9 +57,26 @@ def made_by(restorer: LatentRestorer, plan: Plan) -> str:
 
 
 def figures_of(result: Tensor, truth: Tensor) -> dict[str, float]:
-    """ "result" (PSNR in dB over RGB) and "ssim" of `[1, 3, H, W]`, rounded to 8 bits as files would be."""
-    rounded = result.clamp(0, 1).mul(255).round().div(255)
-    return {"result": psnr(rounded, truth), "ssim": ssim(rounded, truth)}
+    """PSNR in dB and SSIM in both ways of counting: of a result `[1, 3, H, W]`, rounded to 8 bits as files would be.
+
+    Args:
+        result, truth: in [0, 1].
+
+    Returns:
+        "result" and "ssim" over RGB, with the squared error pooled over channels; "result_y" and "ssim_y" on BT.601
+        luma, 16 to 235.
+    """
+    rounded = _rounded(result)
+    likeness = {f"ssim{end}": ssim(rounded, truth, colour) for colour, end in COLOURS.items()}
+    return {**_decibels(rounded, truth, "result"), **likeness}
+
+
+def _decibels(rounded: Tensor, truth: Tensor, name: str) -> dict[str, float]:
+    return {f"{name}{end}": psnr(rounded, truth, colour) for colour, end in COLOURS.items()}
+
+
+def _rounded(frames: Tensor) -> Tensor:
+    return frames.clamp(0, 1).mul(255).round().div(255)
 
 
 def judged_pairs(
@@ -67,7 +88,8 @@ def judged_pairs(
 ) -> dict[str, dict[str, Any]]:
     """Means by category, and over all photos as "all".
 
-    A pair that the journal holds is not restored again, as long as the same restorer made what was judged.
+    A pair that the journal holds is not restored again, as long as the same restorer made what was judged, and every
+    figure is there.
 
     Args:
         restorer: to judge.
@@ -83,7 +105,11 @@ def judged_pairs(
     if not pairs:
         raise InputError("there are no held-out pairs to judge on; hold some out or give others")
     maker = made_by(restorer, plan)
-    rows = {row["name"]: row for row in read_journal(journal) if row.get("by") == maker}
+    rows = {
+        row["name"]: row
+        for row in read_journal(journal)
+        if row.get("by") == maker and all(name in row for name in _FIGURES)
+    }
     for pair in pairs:
         if pair.name in rows:
             continue
@@ -92,7 +118,7 @@ def judged_pairs(
             "name": pair.name,
             "by": maker,
             "category": pair.category,
-            "input": figures_of(degraded_of(pair).frames, truth)["result"],
+            **_decibels(_rounded(degraded_of(pair).frames), truth, "input"),
             **figures_of(restored(restorer, pair, plan).frames, truth),
         }
         append_line(journal, row)
@@ -103,7 +129,7 @@ def judged_pairs(
 
 
 def means(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """ "input", "result" and "ssim" by category, and over all rows as "all"."""
+    """ "input", "result" and "ssim", over RGB and on luma, by category, and over all rows as "all"."""
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         groups.setdefault(row["category"], []).append(row)
@@ -112,7 +138,7 @@ def means(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     return {
         name: {
             figure: sum(row[figure] for row in groups[name]) / len(groups[name])
-            for figure in ("input", "result", "ssim")
+            for figure in _FIGURES
             if figure in groups[name][0]
         }
         for name in order

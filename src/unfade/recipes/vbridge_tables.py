@@ -17,6 +17,50 @@ class Row:
     name: str
     groups: Mapping[str, Mapping[str, Any]]
 
+    def counted(self, ending: str) -> "Row":
+        """The line of figures whose names end so, such as "result_y"."""
+        return Row(
+            self.name,
+            {
+                group: {name: figures[f"{name}{ending}"] for name in ("result", "ssim")}
+                for group, figures in self.groups.items()
+            },
+        )
+
+    def less(self, other: "Row", name: str) -> "Row":
+        """By how much figures are higher than those of another line."""
+        return Row(
+            name,
+            {
+                group: {figure: value - other.groups[group][figure] for figure, value in figures.items()}
+                for group, figures in self.groups.items()
+            },
+        )
+
+
+def tables_in_both(
+    title: str,
+    rows: Sequence[Row],
+    categories: Sequence[str],
+    gains: Mapping[str, tuple[str, str]] | None = None,
+) -> str:
+    """A table for each of the two ways of counting, since the paper does not say which one is its own.
+
+    Args:
+        title: what is compared.
+        rows: with "result", "ssim", "result_y" and "ssim_y".
+        categories: columns.
+        gains: lines at the end, by name: the row that gained, and the one it gained on.
+    """
+    tables: list[str] = []
+    for way, ending in (("over RGB", ""), ("on luma (BT.601, 16 to 235)", "_y")):
+        told = {row.name: row.counted(ending) for row in rows}
+        differences = [told[row].less(told[other], name) for name, (row, other) in (gains or {}).items()]
+        tables.append(
+            markdown_table(f"{title}: PSNR in dB and SSIM {way}", told.values(), categories, differences)
+        )
+    return "\n".join(tables)
+
 
 def markdown_table(
     title: str, rows: Iterable[Row], categories: Sequence[str], differences: Iterable[Row] = ()
@@ -42,30 +86,36 @@ def markdown_table(
             for value, top in zip(line, best, strict=True)
         ]
         lines.append(f"| {row.name} | " + " | ".join(shown) + " |")
-        if all("ssim" in row.groups[name] for name in (*columns, "all")):
-            similar = [row.groups[name]["ssim"] for name in columns]
-            similar += [row.groups["all"]["ssim"], sum(similar) / max(1, len(columns))]
-            lines.append("| SSIM | " + " | ".join(f"{value:.4f}" for value in similar) + " |")
+        lines += _similar(row, columns, ".4f")
     for row in differences:
         signed = (f"{value:+.2f}" for value in _cells(row, columns))
         lines.append(f"| {row.name} | " + " | ".join(signed) + " |")
+        lines += _similar(row, columns, "+.4f")
     return "\n".join(lines) + "\n"
 
 
-def _cells(row: Row, columns: Sequence[str]) -> list[float]:
+def _similar(row: Row, columns: Sequence[str], form: str) -> list[str]:
+    """A line of SSIM, where a row has it."""
+    if not all("ssim" in row.groups[name] for name in (*columns, "all")):
+        return []
+    return ["| SSIM | " + " | ".join(f"{value:{form}}" for value in _cells(row, columns, "ssim")) + " |"]
+
+
+def _cells(row: Row, columns: Sequence[str], figure: str = "result") -> list[float]:
     """A line's figures by category, the mean over all photos, and that over categories."""
-    line = [row.groups[name]["result"] for name in columns]
-    return [*line, row.groups["all"]["result"], sum(line) / max(1, len(columns))]
+    line = [row.groups[name][figure] for name in columns]
+    return [*line, row.groups["all"][figure], sum(line) / max(1, len(columns))]
 
 
 def verdicts(figures: Mapping[str, Any]) -> list[str]:
     """One sentence for each thing the proof was to show and for each trend of the paper, with the figures.
 
     Args:
-        figures: with "drift" ("w/o DC", "with DC", "gain": summaries and gains by category), "steps" (summaries by
-            number of steps) and "tables" (rows with "name" and "sizes": summaries by crop).
+        figures: with "drift" ("w/o DC": a summary, "gain" and "gated gain": by category, "taken": the share of
+            sequences that the gate corrects), "steps" (summaries by number of steps) and "tables" (rows with "name" and
+            "sizes": summaries by crop).
     """
-    base, gain = figures["drift"]["w/o DC"], figures["drift"]["gain"]
+    base, gain, kept = (figures["drift"][name] for name in ("w/o DC", "gain", "gated gain"))
     told: list[str] = []
     for name, group in base.items():
         if name == "all":
@@ -83,6 +133,10 @@ def verdicts(figures: Mapping[str, Any]) -> list[str]:
     told.append(
         f"Drift correction: {gain['all']:+.2f} dB on average ({signs}); the paper has +1.5 dB on average, most in low "
         f"light and blur: {agrees}."
+    )
+    told.append(
+        f"Gated, the correction is taken in {100 * figures['drift']['taken']['all']:.0f} % of the sequences and makes "
+        f"{kept['all']:+.2f} dB on average: {_gate(gain['all'], kept['all'])}. The paper has no gate."
     )
     by_steps = {int(steps): group["all"]["result"] for steps, group in figures["steps"].items()}
     best = max(by_steps, key=lambda steps: by_steps[steps])
@@ -102,6 +156,15 @@ def verdicts(figures: Mapping[str, Any]) -> list[str]:
                 f"{table.capitalize()}, judged at {size}: {ranks}. The paper: {paper.get(table, 'nothing')}."
             )
     return told
+
+
+def _gate(always: float, gated: float) -> str:
+    """What a gate is worth, from the gain of the correction everywhere and where the gate takes it."""
+    if gated >= max(always, 0):
+        return "at least as good as the better of always and never"
+    if gated > min(always, 0):
+        return "between always and never"
+    return "no better than the worse of always and never"
 
 
 def _rises(values: Sequence[float]) -> tuple[int, int]:

@@ -8,6 +8,8 @@ import av
 from av.error import FFmpegError
 
 from unfade.core import InputError
+from unfade.media.torn import cut_off
+from unfade.media.video import VideoInfo
 from unfade.media.video_writer import VideoWriter
 
 # Sound is copied up to a time and no packet that begins there.
@@ -24,6 +26,11 @@ class CutShort(InputError):
         return CutShort(
             f"{why}; the result ends there, after {frames} with their sound: mend it for the rest"
         )
+
+
+def note_of_damage(info: VideoInfo) -> dict[str, str]:
+    """What the notes of a result say of a source that is shorter than its container says; empty where it isn't."""
+    return {"damaged": "the source was cut off, so its end may be missing"} if cut_off(info.path) else {}
 
 
 class EndingWriter(VideoWriter):

@@ -14,7 +14,7 @@ from unfade.core import InputError, OutputError, Plan, UsageError
 from unfade.core.contracts import Progress
 from unfade.media.video import VideoFrame, VideoInfo, frame_times, probe_video, read_video
 from unfade.media.video_writer import check_container
-from unfade.restore.cut_short import CutShort
+from unfade.restore.cut_short import CutShort, note_of_damage
 from unfade.restore.filing import Filing, check_targets, is_done, taken_back_on_failure
 from unfade.restore.outlets import Outlets
 from unfade.restore.outputs import Job
@@ -177,6 +177,8 @@ def _restore(
         provenance = restorer.told
     else:
         made = _streamed(info, restorer, plan, prompt, pace, progress)
+    note = note_of_damage(info)
+    provenance = {**note, **provenance}
     with taken_back_on_failure(job.targets()) as written, ExitStack() as stack:
         outlets = Outlets(job, info, plan, filing, provenance, stack, written)
         count, later, damage = _written(made, outlets)
@@ -185,7 +187,7 @@ def _restore(
         shutil.rmtree(work_folder(job.output), ignore_errors=True)
     if progress:
         progress(1.0)
-    return count, later or provenance, damage
+    return count, {**note, **(later or provenance)}, damage
 
 
 # Frames of the source with their results and those of the film, where it isn't to be made of the two; what the

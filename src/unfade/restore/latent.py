@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from unfade.backbones.catalog import CATALOG
+from unfade.backbones.placement import retreat
 from unfade.backbones.prompt_embeddings import Embed
 from unfade.backbones.video import VideoConfig, VideoModel, embeddings_of, load_video, open_video
 from unfade.core import Clip, Plan, Restoration, UsageError
@@ -23,6 +24,7 @@ from unfade.restore.adapters import NO_ADAPTERS, Adapters, Weights
 from unfade.restore.asked import settled
 from unfade.restore.device import choose_device, choose_dtype
 from unfade.restore.passes import Passes, load_of, noise_seed, trajectory_of
+from unfade.restore.photo_prompts import asked_of
 from unfade.restore.placement import Placement, Room
 from unfade.restore.samples import check_confidence, stacked
 from unfade.restore.system import LatentSettings
@@ -186,7 +188,8 @@ class LatentRestorer:
         if not isinstance(clip, Clip):
             clip = read_image(Path(clip))
         begun = time.perf_counter()
-        asked = self.settings.asked(prompt, clip.frames[0])
+        device = choose_device(plan.device)
+        asked, chosen = asked_of(self.settings, prompt, clip.frames[0], device, self._make_way)
         seed = noise_seed(plan.seed, clip.frames[0])
         clip = enlarge(clip, plan.scale)
         job = self._begin(clip.height, clip.width, asked, plan, seed, clip.num_frames, progress)
@@ -197,7 +200,7 @@ class LatentRestorer:
         spreads = [answer.chosen(taken).spread for answer in answers] if plan.confidence else None
         return Restoration(
             trajectory_of(clip, ways),
-            self._told(job, asked, plan, taken),
+            {**self._told(job, asked, plan, taken), **chosen},
             time.perf_counter() - begun,
             plan.frames,
             None if spreads is None else stacked(spreads),
@@ -258,22 +261,57 @@ class LatentRestorer:
             UsageError: the model can't have so many frames.
             UnfadeError: memory ran out under a smaller memory plan as well.
         """
+
+        def through(model: VideoModel, fit: Fit) -> Tensor:
+            lasts = (
+                next(decoded(model, model.vae.encode(still), keep=False))
+                for still in (
+                    fit.enter(frame).unsqueeze(2).expand(-1, -1, frames, -1, -1)
+                    for frame in clip.frames.split(1)
+                )
+            )
+            return torch.cat([fit.leave(last) for last in lasts])
+
+        return clip.with_frames(self._through_vae(clip.frames, frames, through, last=True))
+
+    def film_trip(self, film: Tensor) -> Tensor:
+        """What the VAE alone leaves of a film that goes through it as one clip: the ceiling of each of its frames.
+
+        Frames share latents (1 | 4 | 4), so those of a film that changes lose more than a still picture does.
+
+        Args:
+            film: `[T, 3, H, W]` in [0, 1], as many frames as the model can have.
+
+        Returns:
+            The same shape.
+
+        Raises:
+            UsageError: the model can't have so many frames.
+            UnfadeError: memory ran out under a smaller memory plan as well.
+        """
+
+        def through(model: VideoModel, fit: Fit) -> Tensor:
+            latents = model.vae.encode(fit.enter(film).transpose(0, 1)[None])
+            chunks = [fit.leave(chunk[0].transpose(0, 1)) for chunk in model.vae.decode(latents)]
+            return torch.cat(chunks)
+
+        return self._through_vae(film, len(film), through, last=False)
+
+    def _through_vae(
+        self, pixels: Tensor, frames: int, through: Callable[[VideoModel, Fit], Tensor], last: bool
+    ) -> Tensor:
+        """Frames through the VAE, held as now or as it is by default."""
         held = self._held or (choose_device("auto"), choose_dtype("auto", choose_device("auto")))
-        fit = self.fit_for(clip.height, clip.width)
+        fit = self.fit_for(*pixels.shape[2:])
         self._possible(self.config.latent_shape, frames, fit.canvas_height, fit.canvas_width)
         model = self._model(held[0], held[1])
         tiling = Tiling.of(self.config, fit, self.settings, Plan(tile=0))
-        load = load_of(self.config, fit, tiling, self.settings, held[1], last=True)
+        load = load_of(
+            self.config, fit, tiling, self.settings, held[1], max(frames, self.settings.frames), last
+        )
         self.placement.settle(model, load, held[0])
-
-        def through(frame: Tensor) -> Tensor:
-            still = fit.enter(frame).unsqueeze(2).expand(-1, -1, frames, -1, -1)
-            last = next(decoded(model, model.vae.encode(still), keep=False))
-            return fit.leave(last).to(clip.frames.device, clip.frames.dtype)
-
-        parts = clip.frames.split(1)
-        results = self.placement.run(model, load, held[0], lambda: [through(frame) for frame in parts])
-        return clip.with_frames(torch.cat(results))
+        result = self.placement.run(model, load, held[0], lambda: through(model, fit))
+        return result.to(pixels.device, pixels.dtype)
 
     def provenance(self, height: int, width: int, prompt: str | None, plan: Plan) -> dict[str, str]:
         """What is told of how frames of footage of this size (before enlarging) are restored."""
@@ -352,6 +390,12 @@ class LatentRestorer:
             self.adapters.attach(model)
             self._held = (device, dtype, model)
         return self._held[2]
+
+    def _make_way(self) -> None:
+        """Takes the model off the device, for another one that is to work there meanwhile."""
+        if self._held is not None and self._held[0].type != "cpu":
+            retreat(self._held[2])
+            self.placement = Placement(self.room)
 
     def _told(self, job: Passes, asked: list[str], plan: Plan, taken: bool | None) -> dict[str, str]:
         settings, fit, model, tiling = job.walk.settings, job.fit, job.walk.model, job.walk.tiling

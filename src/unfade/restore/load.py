@@ -56,8 +56,9 @@ def load(
         drift_adapter: that of its drift correction.
         memory, vae_tiles: how a video model's weights are kept (`Room`).
         control: folder of Vivid-VR's control, for a text-to-video model and footage.
-        captioner: who says what is in the footage where no prompt does: "auto" (the default, the best that is on this
-            machine: see `choose_video_captioner`), "rules" or a model.
+        captioner: who says what is in the picture where no prompt does, of Progressive and Vivid-VR: "auto" (the
+            default, the best that is on this machine: see `choose_captioner` and
+            `choose_video_captioner`), "rules" or a model.
         trust_remote_code: whether the published captioner may run the Python code it brings.
         protect: masks of what footage keeps under control, such as text: a picture, a folder or a video, or whatever
             gives the mask of a frame, such as `DetectedMasks` of a detector.
@@ -84,12 +85,14 @@ def load(
             raise UsageError(f"Vivid-VR has no use for {given[0].replace('_', '-')}; leave it out")
         room, looks = _room(memory, vae_tiles), captioner or AUTO
         return _controlled(info, path, Path(control), looks, trust_remote_code, protect, room, sampling)
-    of_footage = {"captioner": captioner, "trust-remote-code": trust_remote_code or None, "protect": protect}
+    of_footage = {"trust-remote-code": trust_remote_code or None, "protect": protect}
     for name, given in of_footage.items():
         if given is not None:
             raise UsageError(
                 f"--{name} is for footage under Vivid-VR's control; add --control, or leave it out"
             )
+    if captioner is not None:
+        sampling = {**sampling, "captioner": captioner}
     if path.is_dir():
         check_extra(str(model))
         config = open_video(path).config
@@ -101,7 +104,7 @@ def load(
         return LatentRestorer.of_folder(
             path, settings, name=name, adapters=Adapters(*given), room=_room(memory, vae_tiles)
         )
-    used = [name for name, value in asked.items() if value is not None]
+    used = [name for name, value in {**asked, "captioner": captioner}.items() if value is not None]
     for name in used:
         if name not in ("preset", "adapter", "drift_adapter", *KNOWN):
             raise UsageError(f"{name!r} is no setting of any model; see VBridgeSettings")

@@ -306,7 +306,13 @@ class VividRestorer:
         told = f"after step {min(ends)}" + (f" to {max(ends)}" if max(ends) > min(ends) else "")
         early = {"stopped": f"{told} of {settings.steps}"} if min(ends) < settings.steps else {}
         made_by = self.provenance(info.height, info.width, prompt, plan)
-        self.told = {**{name: value for name, value in made_by.items() if name != "stopped"}, **early}
+        readable = f"the source can be read up to frame {shots[-1].stop} and no further"
+        ends_early = {} if failure is None else {"damaged": readable}
+        self.told = {
+            **{name: value for name, value in made_by.items() if name != "stopped"},
+            **early,
+            **ends_early,
+        }
         sources = (resized(frame.image, *size) for frame in read_video(info.path))
         for result, filmed in shown_footage(parts, sources, seen, settings, self.masks, size, promised):
             if film is not None and filmed is not None:

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import tarfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -234,6 +235,7 @@ class ProgressionSet:
         address: the set's folder, on this machine or anywhere that fsspec reaches ("s3://bucket/set").
         prompts: "uniform" or "scene".
         tasks: which progressions; all by default.
+        shards: only the first so many of each task.
 
     Attributes:
         size: (height, width) of the frames.
@@ -244,7 +246,13 @@ class ProgressionSet:
         InputError: there is no set, or it is damaged.
     """
 
-    def __init__(self, address: str | Path, prompts: str = "uniform", tasks: Sequence[str] = TASKS) -> None:
+    def __init__(
+        self,
+        address: str | Path,
+        prompts: str = "uniform",
+        tasks: Sequence[str] = TASKS,
+        shards: int | None = None,
+    ) -> None:
         if prompts not in ("uniform", "scene"):
             raise ValueError(f"prompts must be uniform or scene, not {prompts!r}")
         self.address = address
@@ -258,8 +266,10 @@ class ProgressionSet:
         self.size: Size = (manifest["size"][0], manifest["size"][1])
         self.num_frames: int = manifest["frames"]
         self.rows: list[dict[str, Any]] = []
+        read = Counter[str]()
         for shard in manifest["shards"]:
-            if shard["task"] in tasks:
+            if shard["task"] in tasks and (shards is None or read[shard["task"]] < shards):
+                read[shard["task"]] += 1
                 rows = _content(joined(address, shard["index"]))["clips"]
                 self.rows += [{**row, "file": shard["file"], "sha256": shard["sha256"]} for row in rows]
         self._names = tuple(f"{row['task']}/{row['key']}" for row in self.rows)

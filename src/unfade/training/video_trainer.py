@@ -278,9 +278,9 @@ class VideoTrainer(ABC, Generic[Run, Model, Data]):
     def run(self, until: int | None = None, report: Report | None = None) -> None:
         """Trains to the end of the plan, or to step `until`; checkpoints, validates and logs on the way.
 
-        After SIGINT or SIGTERM the step under way is finished and saved first. Where a step fails, the state before it
-        is saved, by a process that is alone. Only where the loss is not a number is the checkpoint left as it is: what
-        was learnt since may be what spoilt it.
+        After SIGINT or SIGTERM the step under way is finished and saved first. Where a step fails, or telling of it,
+        the state before the failure is saved, by a process that is alone. Only where the loss is not a number is the
+        checkpoint left as it is: what was learnt since may be what spoilt it.
 
         Raises:
             UnfadeError: the loss is not a number any more, memory ran out, or a photo went missing.
@@ -310,13 +310,22 @@ class VideoTrainer(ABC, Generic[Run, Model, Data]):
             if self.step % self.plan.log_every == 0 or last or validates:
                 row = {**self._figures(recent, self.clipped - clipped), "seconds": round(seconds, 2)}
                 try:
-                    if validates:
-                        row["held_out"] = self._validated()
-                finally:
-                    self.log.write(row)
-                if report and self.leads:
-                    report(row)
+                    self._told(row, validates, report)
+                except Exception:
+                    # A tracker that lost its connection, or a pipe that nobody reads any more.
+                    self._keep()
+                    raise
                 recent, clipped, begun = [], self.clipped, time.perf_counter()
+
+    def _told(self, row: dict[str, Any], validates: bool, report: Report | None) -> None:
+        """A row of the log, with figures on held-out sequences if it is time for them."""
+        try:
+            if validates:
+                row["held_out"] = self._validated()
+        finally:
+            self.log.write(row)
+        if report and self.leads:
+            report(row)
 
     def _stepped(self, stop: Stop) -> dict[str, float]:
         """One update; where it fails, what was learnt before it is kept."""

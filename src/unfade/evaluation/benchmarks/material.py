@@ -20,6 +20,7 @@ from unfade.degrade.trajectory import fade_frames, linear_frames
 from unfade.degrade.view import View
 from unfade.evaluation.benchmarks.benchmark import Benchmark
 from unfade.evaluation.benchmarks.case import Case, frames_in
+from unfade.evaluation.benchmarks.tasks import task_of
 from unfade.evaluation.peers.facts import Facts
 from unfade.media.images import read_image
 from unfade.media.source import FOOTAGE
@@ -60,6 +61,11 @@ def prepare(benchmark: Benchmark, case: Case, seed: int) -> Material:
     Raises:
         InputError: a file can't be read, or the photo is too small for the group's scale.
     """
+    made = _material(benchmark, case, seed)
+    return replace(made, facts=replace(made.facts, task=task_of(case.group)))
+
+
+def _material(benchmark: Benchmark, case: Case, seed: int) -> Material:
     if case.degraded is not None:
         return _read(benchmark, case, case.degraded)
     if case.truth is None:

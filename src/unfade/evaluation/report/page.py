@@ -41,7 +41,7 @@ def render_page(
     side = "by_groups" if by_groups else "by_images"
     drawn = plates(exhibits, picture_bytes)
     return template.render(
-        report={"undefined": (), **report},
+        report={"undefined": (), "verdicts": (), **report},
         shifts=shifts(report),
         benchmark=report["benchmark"],
         timing=timing,

@@ -10,7 +10,7 @@ from unfade.evaluation.report.axes import Axes, Point, log_ticks, padded
 from unfade.evaluation.report.figures import decimals, finite, fixed, number, probability, short
 
 _HUES = 8
-_ANCHORS = {"input": "a0", "target": "a1", "vae": "a2"}
+_ANCHORS = {"round trip of": "a3", "input": "a0", "target": "a1", "vae": "a2"}
 _ALL = "all"
 _TALLEST = 0.6
 Rectangle = tuple[float, float, float, float]
