@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Literal
 
 import typer
 
-from unfade.cli import footage_options as footage
-from unfade.cli import restore_options as every
-from unfade.cli import video_options as video
+import unfade.cli.footage_options as footage
+import unfade.cli.restore_options as every
+import unfade.cli.video_options as video
 from unfade.cli.restoring import carry_out, finish
 
 if TYPE_CHECKING:

@@ -88,13 +88,13 @@ def contender(name: str, video: Mapping[str, str] | None = None) -> Contender:
     latent = isinstance(restorer, LatentRestorer)
     own = restorer.settings if latent else None
     progressive = own if isinstance(own, ProgressiveSettings) else None
-    told = progressive is not None and "task" not in sampling
+    knowing = partial(_knowing, restorer, progressive) if progressive and "task" not in sampling else None
     return Contender(
         name=f"{restorer.name}?{query}" if query else restorer.name,
         kind="model",
-        make=partial(_knowing, restorer, progressive) if told else lambda facts: restorer,
+        make=knowing or (lambda facts: restorer),
         weights=restorer.weights.sha256,
-        told="the task, where the benchmark is of one" if told else None,
+        told="the task, where the benchmark is of one" if knowing else None,
         source="this project",
         round_trip=restorer.round_trip if latent and not query else None,
         film_trip=restorer.film_trip if latent and not query else None,
