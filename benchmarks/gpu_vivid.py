@@ -88,7 +88,7 @@ def _plans(scale: VividScale, frames: int, device: torch.device) -> list[tuple[M
         frames,
         2,
         torch.bfloat16,
-        scale.control,
+        control=scale.control,
     )
     # The model itself lies there while this is asked.
     free = free_bytes(device)

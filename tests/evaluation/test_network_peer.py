@@ -254,5 +254,5 @@ def test_without_spandrel_the_extra_is_named(
     for name in [name for name in sys.modules if name.split(".")[0] in ("spandrel", missing)]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(ModelError, match=r"needs torchvision.*unfade\[spandrel\]"):
+    with pytest.raises(ModelError, match=r"needs torchvision.*\[spandrel\]"):
         peer(str(path))

@@ -191,9 +191,9 @@ def test_a_missing_package_is_named_with_its_extra(
     name: str, missing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(UsageError, match=rf"package {missing}.*unfade\[evaluate\]"):
+    with pytest.raises(UsageError, match=rf"package {missing}.*\[evaluate\]"):
         peer(name)
     restorer = PEERS[name].make(ALL_TOLD)
     assert restorer is not None
-    with pytest.raises(UsageError, match=rf"package {missing}.*unfade\[evaluate\]"):
+    with pytest.raises(UsageError, match=rf"package {missing}.*\[evaluate\]"):
         restorer.restore(_footage())

@@ -381,7 +381,7 @@ def test_bad_wishes(folders: tuple[Path, Path], restorer: VividRestorer, tmp_pat
     assert isinstance(asked, VividRestorer) and (asked.room.memory, asked.room.vae_tiles) == ("group", "on")
     with pytest.raises(UsageError, match="vae-tiles must be one of"):
         load(base, control=control, vae_tiles="x")
-    with pytest.raises(UsageError, match="--captioner is for footage"):
+    with pytest.raises(UsageError, match="tiny has no use for captioner"):
         load("tiny", captioner="rules")
     with pytest.raises(UsageError, match="can't tell how sure it is"):
         restorer.restore(Clip(footage(1, 16, 16)), confidence=True)

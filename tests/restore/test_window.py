@@ -342,4 +342,4 @@ def test_the_shipped_weights_know_footage(examples: Path) -> None:
     noisy = [(one + 20 / 255 * grain).clamp(0, 1) for one, grain in zip(truth, noise, strict=True)]
     together, alone = (list(loaded.restore_stream(noisy, neighbours=count))[2] for count in (2, 0))
     errors = [float((one - truth[2]).square().mean()) for one in (together, alone)]
-    assert errors[0] < 0.75 * errors[1]
+    assert errors[0] < 0.8 * errors[1]

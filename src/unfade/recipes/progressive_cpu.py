@@ -167,7 +167,6 @@ def progressive_cpu_smoke() -> ProgressiveCpu:
             frames=9,
             trajectory="fade",
             kinds=TASKS,
-            straight=True,
             warmup=1,
             report_every=2,
             checkpoint_every=2,

@@ -1,6 +1,5 @@
 """The VAE of a small model: trained by all cores, then written beside a transformer that knows nothing yet."""
 
-import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ import torch
 
 from unfade.backbones.video import VideoConfig, build_video, save_video
 from unfade.core import subseed
-from unfade.training.autoencoder import AutoencoderRun, AutoencoderTrainer, drawn_crops
+from unfade.training.autoencoder import AutoencoderRun, AutoencoderTrainer
 from unfade.training.coders import settle
 from unfade.training.photos import Photos
 from unfade.training.team import Team, work_together
@@ -51,9 +50,7 @@ def _train(
 ) -> None:
     torch.manual_seed(subseed(run.seed, "weights") % 2**32)
     video = build_video(config)
-    dice = random.Random(subseed(run.seed, "first"))
-    first = drawn_crops(photos, 16, run.crop, run.reach, dice)[:, :, None] * 2 - 1 if run.straight else None
-    settle(video.vae.model, first)
+    settle(video.vae.model)
     trainer = AutoencoderTrainer(run, video.vae.model, photos, folder, team)
     trainer.resume()
     trainer.run(report=report)

@@ -46,7 +46,6 @@ class AutoencoderRun:
         trajectory: how a clip gets better, "linear" or "fade"; or "glide", a camera that glides over a photo.
         kinds: names of degradations that inputs may carry.
         clean: share of photos without any.
-        straight: whether the VAE, of CogVideoX's kind, begins as nearly linear (`coders.settle`).
         lr, warmup: peak rate and steps to reach it; the rate falls as a cosine to a fiftieth.
         kl: weight of the mean divergence of a latent value from a standard normal one.
         square: weight of the mean squared error beside the mean absolute one; values are in [-1, 1].
@@ -64,7 +63,6 @@ class AutoencoderRun:
     trajectory: Way | Literal["glide"] = "linear"
     kinds: tuple[str, ...] = ("lowlight", "haze", "gaussian-noise")
     clean: float = 0.7
-    straight: bool = False
     lr: float = 3e-3
     warmup: int = 100
     kl: float = 1e-4

@@ -5,11 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-# Beside the picture's unit size, in a pair of every so many channels.
-_LOUD, _EVERY = 6.0, 16
 
-
-def settle(vae: Any, pixels: Tensor | None = None) -> None:
+def settle(vae: Any) -> None:
     """Makes a fresh VAE easy to teach.
 
     Convolutions see each frame by itself: older moments of every kernel become 0, so what a photo teaches holds for
@@ -21,7 +18,6 @@ def settle(vae: Any, pixels: Tensor | None = None) -> None:
 
     Args:
         vae: of either family.
-        pixels: photos `[B, 3, 1, H, W]` in [-1, 1], for a CogVideoX VAE that is to begin as nearly linear.
     """
     with torch.no_grad():
         for name, module in vae.named_modules():
@@ -32,62 +28,10 @@ def settle(vae: Any, pixels: Tensor | None = None) -> None:
                     module.weight.zero_()
                     if module.bias is not None:
                         module.bias.fill_(float(name.endswith("conv_y.conv")))
-        if pixels is not None:
-            _straighten(vae, pixels)
         last = vae.quant_conv if _is_wan(vae) else vae.encoder.conv_out.conv
         channels = last.weight.shape[0] // 2
         last.weight[channels:].zero_()
         last.bias[channels:].fill_(-6.0)
-
-
-def _straighten(vae: Any, pixels: Tensor) -> None:
-    """Has a settled CogVideoX VAE pass a picture on at unit size, and nearly as linear algebra would.
-
-    What passes begins as orthogonal matrices, layer by layer of unit size for `pixels`. The last norms of encoder and
-    decoder divide by the size of what they see, so that contrast would be forgotten: a few of their channels become
-    large constants, beside which the picture hardly counts, half of them below zero.
-    """
-    inner = ("conv1", "conv2", "conv_y", "conv_b")
-    ways = [
-        [
-            module
-            for name, module in part.named_modules()
-            if isinstance(module, nn.Conv2d | nn.Conv3d) and not any(other in name for other in inner)
-        ]
-        for part in (vae.encoder, vae.decoder)
-    ]
-    # The last before `norm_out`, which `conv_out` follows.
-    ends = [way[-2] for way in ways]
-    groups = vae.encoder.norm_out.num_groups
-
-    def unit(conv: Any, given: Any, made: Tensor) -> Tensor:
-        around = [axis for axis in range(made.ndim) if axis != 1]
-        mean = made.mean(around)
-        shape = [-1 if axis == 1 else 1 for axis in range(made.ndim)]
-        made = made - mean.view(shape)
-        size = made.square().mean().sqrt()
-        conv.weight /= size
-        conv.bias.copy_(-mean / size)
-        made = made / size
-        if conv in ends:
-            width = len(mean) // groups
-            places = torch.arange(len(mean)) % width
-            loud = places < 2 * max(1, width // _EVERY)
-            conv.weight[loud] = 0
-            conv.bias[loud] = _LOUD * (1 - 2.0 * (places[loud] % 2))
-            made[:, loud] = conv.bias[loud].view(shape)
-        return made
-
-    hooks = []
-    for conv in (conv for way in ways for conv in way):
-        latest = conv.weight[:, :, -1] if isinstance(conv, nn.Conv3d) else conv.weight
-        conv.weight.zero_()
-        latest.copy_(nn.init.orthogonal_(torch.empty(latest.shape).flatten(1)).view_as(latest))
-        conv.bias.zero_()  # type: ignore[union-attr]
-        hooks.append(conv.register_forward_hook(unit))
-    vae.decode(vae.encode(pixels, return_dict=False)[0].mode())
-    for hook in hooks:
-        hook.remove()
 
 
 def typical(vae: Any, posterior: Any, dice: torch.Generator) -> Tensor:
