@@ -28,7 +28,7 @@ demo: $(CORE)  ## restore the example photos, with films, into demo/
 	$(BIN)/python benchmarks/demo.py --output demo
 
 test: $(READY)  ## the whole suite
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(READY)  ## style, types, architecture
 	$(BIN)/ruff check .
