@@ -1,34 +1,20 @@
 """Real steps of the real trainer on small random models of the real classes."""
 
 import json
-import os
-import signal
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from accelerate.state import AcceleratorState, GradientState
 from tests.training.small_vbridge import RUN, TEXTS, WHOLE, learnt, rows, wan
 
-from unfade.backbones import wan_vae
-from unfade.backbones.cogvideox import build_cogvideox
-from unfade.backbones.cogvideox_config import SMALL_1_5
-from unfade.backbones.cogvideox_memory import cogvideox_footprint
-from unfade.backbones.video import VideoModel
 from unfade.backbones.wan import build_wan
 from unfade.backbones.wan_config import SMALL, TI2V_5B
 from unfade.backbones.wan_folder import load_wan, open_wan, save_wan
-from unfade.backbones.wan_vae_tiles import decode_in_tiles
 from unfade.conditioning.lora import LoraSettings, load_adapter
-from unfade.core import Clip, InputError, ModelError, UnfadeError, UsageError
-from unfade.evaluation.metrics.fidelity import ssim
-from unfade.media.images import write_image
-from unfade.training import run_memory, video_trainer
-from unfade.training.pairs import find_pairs
-from unfade.training.run_state import read_state
-from unfade.training.sequences import PairSequences, PhotoSequences
+from unfade.core import InputError, ModelError, UsageError
+from unfade.training.sequences import PhotoSequences
 from unfade.training.vbridge import VBridgeRun, VBridgeTrainer
 from unfade.training.video_trainer import train_whole
 
@@ -133,50 +119,6 @@ def test_bf16_keeps_what_learns_in_fp32(sequences: PhotoSequences, cache: Path, 
     assert told["loss"] == pytest.approx(exact["loss"], rel=0.02)
 
 
-def test_a_loss_that_is_not_a_number_keeps_the_state(
-    sequences: PhotoSequences, cache: Path, tmp_path: Path
-) -> None:
-    trainer = VBridgeTrainer(RUN, wan(), sequences, TEXTS, tmp_path, cache=cache)
-    trainer.run(until=1)
-    good = learnt(trainer)
-
-    def diverge(row: dict[str, object]) -> None:
-        if row["step"] == 2:
-            trainer.texts = trainer.texts * torch.nan
-
-    with pytest.raises(
-        UnfadeError,
-        match=r"loss is not a number at step 2 \(samples: .*\); the state of step 1 is kept in .*checkpoint\.pt: look",
-    ):
-        trainer.run(report=diverge)
-    # What was learnt in step 1 may be what spoilt it, so the state before that is the one to go on from.
-    second = VBridgeTrainer(replace(RUN, lr=1e-4), wan(), sequences, TEXTS, tmp_path, cache=cache)
-    assert second.resume() and second.step == 1
-    assert all(torch.equal(learnt(second)[name], value) for name, value in good.items())
-    second.run(until=2)
-    assert second.step == 2
-    other = VBridgeTrainer(RUN, wan(), sequences, TEXTS * torch.nan, tmp_path / "other", cache=cache)
-    with pytest.raises(
-        UnfadeError, match=r"at step 0 \(samples: .*\); no state was saved yet: look at these"
-    ):
-        other.run()
-    assert not other.checkpoint.exists()
-
-
-def test_ctrl_c_finishes_the_step_and_saves(sequences: PhotoSequences, cache: Path, tmp_path: Path) -> None:
-    trainer = VBridgeTrainer(RUN, wan(), sequences, TEXTS, tmp_path, cache=cache)
-
-    def interrupt(row: dict[str, object]) -> None:
-        if row["step"] == 1:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    with pytest.raises(KeyboardInterrupt):
-        trainer.run(report=interrupt)
-    second = VBridgeTrainer(RUN, wan(), sequences, TEXTS, tmp_path, cache=cache)
-    assert second.resume() and second.step == 2
-    assert all(torch.equal(learnt(second)[name], value) for name, value in learnt(trainer).items())
-
-
 def test_what_does_not_fit_is_refused(sequences: PhotoSequences, cache: Path, tmp_path: Path) -> None:
     def trainer(run: VBridgeRun, texts: torch.Tensor = TEXTS) -> VBridgeTrainer:
         return VBridgeTrainer(run, wan(), sequences, texts, tmp_path, cache=cache)
@@ -271,135 +213,6 @@ def test_the_log_says_what_the_state_knows(sequences: PhotoSequences, cache: Pat
     assert made == sorted(made) and made[-1] == len(list((tmp_path / "latents").iterdir()))
 
 
-def test_a_photo_that_goes_missing_keeps_what_was_learnt(tmp_path: Path) -> None:
-    pairs = tmp_path / "pairs"
-    for name in ("a", "b"):
-        for side in ("LQ", "HQ"):
-            write_image(Clip(torch.rand(1, 3, 40, 40)), pairs / side / f"{name}.png")
-    sequences = PairSequences(find_pairs([pairs]))
-    run = replace(RUN, stages=((2, 32),), checkpoint_every=100)
-    trainer = VBridgeTrainer(run, wan(), sequences, TEXTS, tmp_path)
-    gone = pairs / "LQ" / "b.png"
-
-    def lose(row: dict[str, object]) -> None:
-        gone.unlink(missing_ok=True)
-
-    with pytest.raises(InputError, match=r"b\.png can't be found any more"):
-        trainer.run(report=lose)
-    second = VBridgeTrainer(run, wan(), sequences, TEXTS, tmp_path)
-    assert second.resume() and second.step == 1
-
-
-@pytest.fixture
-def photographed(tmp_path: Path) -> Path:
-    """A folder of two pairs to learn from and two to judge on."""
-    for folder in ("learnt", "held-out"):
-        for name in ("a", "b"):
-            for side in ("LQ", "HQ"):
-                write_image(Clip(torch.rand(1, 3, 40, 40)), tmp_path / folder / side / f"{name}.png")
-    return tmp_path
-
-
-def test_what_was_learnt_is_saved_before_it_is_judged(photographed: Path) -> None:
-    run = replace(RUN, stages=((4, 32),), checkpoint_every=100, validate_every=3)
-
-    def trainer() -> VBridgeTrainer:
-        pairs = (PairSequences(find_pairs([photographed / name])) for name in ("learnt", "held-out"))
-        return VBridgeTrainer(run, wan(), next(pairs), TEXTS, photographed / "run", next(pairs))
-
-    first, second, third, fourth = (trainer() for _ in range(4))
-    (photographed / "held-out" / "LQ" / "b.png").unlink()
-    with pytest.raises(InputError, match=r"b\.png"):
-        first.run()
-    # The step is in the log as well, without figures on what could not be read.
-    assert [row["step"] for row in rows(photographed / "run")] == [1, 2, 3]
-    assert "held_out" not in rows(photographed / "run")[-1]
-    # No held-out photo keeps a run from its end.
-    assert second.resume() and second.step == 3
-    with pytest.raises(InputError, match=r"b\.png"):
-        second.run()
-    assert third.resume() and third.step == third.steps == 4
-    third.run()
-    assert third.export().is_file()
-
-    def short() -> dict[str, object]:
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    fourth.validate = short  # type: ignore[method-assign]
-    with pytest.raises(
-        UnfadeError, match=r"while validating after step 3; the state of step 3 is kept in .*: the"
-    ):
-        fourth.run()
-
-
-def test_a_step_without_memory_keeps_what_was_learnt_and_says_what_needs_less(
-    sequences: PhotoSequences, cache: Path, tmp_path: Path
-) -> None:
-    def trainer(run: VBridgeRun) -> VBridgeTrainer:
-        return VBridgeTrainer(run, wan(), sequences, TEXTS, tmp_path / "run", cache=cache)
-
-    def short(*told: object) -> torch.Tensor:
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    run = replace(WHOLE, checkpoint_every=100)
-    first = trainer(replace(run, gradient_checkpointing=False))
-    first.train_step()
-    good = learnt(first)
-    first.loss = short  # type: ignore[method-assign]
-    with pytest.raises(
-        UnfadeError,
-        match=r"memory ran out at step 1, on crops of 32 pixels; the state of step 1 is kept in .*checkpoint\.pt: "
-        r"take smaller crops, fewer frames, a larger --accumulation \(each process takes 2 samples at once\), "
-        r"gradient checkpointing or --lora in another folder$",
-    ):
-        first.run()
-    second = trainer(run)
-    assert second.resume() and second.step == 1
-    assert all(torch.equal(learnt(second)[name], value) for name, value in good.items())
-
-    def halfway(*told: object) -> None:
-        next(second.model.parameters()).data += 1
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    # Weights of which some are one step ahead are no state to go on from.
-    second.train_step()
-    second.optimizer.step = halfway  # type: ignore[method-assign]
-    with pytest.raises(UnfadeError, match=r"ran out at step 2, .*; the state of step 1 is kept in"):
-        second.run()
-    assert read_state(second.checkpoint)["step"] == 1
-    alone = VBridgeTrainer(replace(RUN, batch=1), wan(), sequences, TEXTS, tmp_path / "lora", cache=cache)
-    alone.loss = short  # type: ignore[method-assign]
-    with pytest.raises(UnfadeError, match=r"no state was saved yet: take smaller crops or fewer frames$"):
-        alone.run()
-    assert not alone.checkpoint.exists()
-
-
-def test_any_fault_in_a_step_keeps_what_was_learnt(
-    sequences: PhotoSequences, cache: Path, tmp_path: Path
-) -> None:
-    trainer = VBridgeTrainer(RUN, wan(), sequences, TEXTS, tmp_path, cache=cache)
-    loss = trainer.loss
-
-    def failing(*told: object) -> torch.Tensor:
-        if trainer.step == 2:
-            raise RuntimeError("the device is gone")
-        return loss(*told)  # type: ignore[arg-type]
-
-    trainer.loss = failing  # type: ignore[method-assign]
-    with pytest.raises(RuntimeError, match="the device is gone"):
-        trainer.run()
-    assert read_state(trainer.checkpoint)["step"] == 2
-
-    def unread(row: dict[str, object]) -> None:
-        raise BrokenPipeError("nobody reads this any more")
-
-    trainer.loss = loss  # type: ignore[method-assign]
-    trainer.plan = replace(trainer.plan, checkpoint_every=100)
-    with pytest.raises(BrokenPipeError):
-        trainer.run(report=unread)
-    assert read_state(trainer.checkpoint)["step"] == trainer.step == 3
-
-
 def test_all_weights_of_the_full_model_learn_and_are_what_is_written() -> None:
     transformer = build_wan(TI2V_5B, "meta", torch.bfloat16).denoiser.model
     train_whole(transformer)
@@ -407,98 +220,6 @@ def test_all_weights_of_the_full_model_learn_and_are_what_is_written() -> None:
     assert all(value.requires_grad and value.dtype == torch.float32 for value in named.values())
     assert set(named) == set(transformer.state_dict())
     assert sum(value.numel() for value in named.values()) / 1e9 == pytest.approx(5.0, abs=0.005)
-
-
-def test_the_vae_works_in_tiles_where_the_whole_does_not_fit(
-    sequences: PhotoSequences, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = replace(RUN, stages=((4, 64),))
-    trainer = VBridgeTrainer(run, wan(), sequences, TEXTS, tmp_path, sequences, cache=cache)
-    whole = trainer.validate()
-    needed = replace(run_memory.needs_of(trainer.video, (64, 64), 5), decode=10**12, decode_tiled={32: 10**9})
-    monkeypatch.setattr(run_memory, "needs_of", lambda video, canvas, frames: needed)
-    monkeypatch.setattr(video_trainer, "free_bytes", lambda device: 10**10)
-    monkeypatch.setattr(run_memory, "_PER_PIXEL", 10**9)
-    seen: list[int] = []
-    monkeypatch.setattr(
-        wan_vae,
-        "decode_in_tiles",
-        lambda model, z, side, *told: seen.append(side) or decode_in_tiles(model, z, side, *told),
-    )
-    told = trainer.validate()
-    # A result and a truth for each sequence; nothing is left for the latents that are learnt from.
-    assert seen == [32] * 2 * len(sequences) and trainer.video.vae.tile == 0
-    assert told["frames"] == pytest.approx(whole["frames"], abs=2e-3)
-
-
-def test_tiles_are_the_largest_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    video: VideoModel = wan()
-    footprint = run_memory.needs_of(video, (64, 64), 5)
-
-    def tile(free: int, side: int = 512, **needs: Any) -> int:
-        told = replace(footprint, **needs)
-        monkeypatch.setattr(run_memory, "needs_of", lambda video, canvas, frames: told)
-        return run_memory.tile_for(video, (side, side), 5, free)
-
-    # As the published VAE decodes 9 frames of 512, 704 and 960 pixels, beside what learns on a card of 24 GB.
-    sizes = (
-        {
-            "decode": 5_700_000_000,
-            "decode_tiled": {1024: 5_700_000_000, 512: 5_700_000_000, 256: 2_800_000_000},
-        },
-        {
-            "decode": 10_700_000_000,
-            "decode_tiled": {1024: 10_700_000_000, 512: 4_500_000_000, 256: 4_200_000_000},
-        },
-        {
-            "decode": 19_900_000_000,
-            "decode_tiled": {1024: 19_900_000_000, 512: 7_500_000_000, 256: 4_500_000_000},
-        },
-    )
-    assert [tile(11_000_000_000, **needs) for needs in sizes] == [0, 512, 512]
-    assert [tile(7_000_000_000, **needs) for needs in sizes] == [0, 512, 256]
-    # Where nothing fits, what needs least; where encoding has strips, both have to fit.
-    assert tile(1_000_000_000, **sizes[1]) == 256
-    assert (
-        tile(11_000_000_000, **sizes[2], encode=10**11, encode_tiled={1024: 10**11, 512: 10**11, 256: 1})
-        == 256
-    )
-    # What is small beyond doubt is decoded whole without a prediction.
-    assert tile(11_000_000_000, side=64, decode=10**12) == 0
-
-
-def test_strips_are_measured_for_cogvideox() -> None:
-    needs = run_memory.needs_of(build_cogvideox(SMALL_1_5), (32, 48), 9)
-    assert set(needs.encode_tiled) == set(needs.decode_tiled)
-    # All frames of a clip are encoded, of which the first one alone is less.
-    assert needs.encode > cogvideox_footprint(SMALL_1_5, (32, 48), 9).encode
-
-
-# What diffusers' norms say of bf16 beside their fp32 weights; it concerns speed.
-@pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight")
-def test_validation_decodes_in_full_precision(sequences: PhotoSequences, cache: Path, tmp_path: Path) -> None:
-    trainer = VBridgeTrainer(
-        replace(RUN, precision="bf16"), wan(), sequences, TEXTS, tmp_path, sequences, cache=cache,
-        measures={"ssim": ssim},
-    )  # fmt: skip
-    seen: dict[str, set[torch.dtype]] = {"vae": set(), "denoiser": set()}
-
-    def note(name: str):
-        return lambda module, given, made: seen[name].add(made.dtype)
-
-    vae = trainer.video.vae.model
-    for part in (vae.encoder.conv_in, vae.decoder.conv_in, vae.decoder.conv_out):
-        part.register_forward_hook(note("vae"))
-    trainer.video.denoiser.model.blocks[0].attn1.to_q.register_forward_hook(note("denoiser"))  # type: ignore[union-attr,index,operator]
-    told = trainer.validate()
-    assert seen == {"vae": {torch.float32}, "denoiser": {torch.bfloat16}}
-    # The VAE's answer to the truth has to do neither with the transformer nor with its precision.
-    exact = VBridgeTrainer(
-        RUN, wan(), sequences, TEXTS, tmp_path, sequences, cache=cache, measures={"ssim": ssim}
-    ).validate()
-    for name in ("input", "ceiling", "input_ssim", "ceiling_ssim"):
-        assert told[name] == exact[name], name
-    assert -1 <= told["result_ssim"] < 1
 
 
 def test_the_launchers_settings_do_not_change_the_run(

@@ -26,11 +26,12 @@ from unfade.restore.device import choose_device, choose_dtype
 from unfade.restore.passes import Passes, load_of, noise_seed, trajectory_of
 from unfade.restore.photo_prompts import asked_of
 from unfade.restore.placement import Placement, Room
+from unfade.restore.round_trip import of_film, of_stills
 from unfade.restore.samples import check_confidence, stacked
 from unfade.restore.system import LatentSettings
 from unfade.restore.systems import settings_for
 from unfade.restore.vbridge import PAPER, RELEASE, VBridgeSettings
-from unfade.restore.walk import Tally, Tiling, Walk, decoded
+from unfade.restore.walk import Tally, Tiling, Walk
 from unfade.version import __version__
 
 T = TypeVar("T")
@@ -261,17 +262,7 @@ class LatentRestorer:
             UsageError: the model can't have so many frames.
             UnfadeError: memory ran out under a smaller memory plan as well.
         """
-
-        def through(model: VideoModel, fit: Fit) -> Tensor:
-            lasts = (
-                next(decoded(model, model.vae.encode(still), keep=False))
-                for still in (
-                    fit.enter(frame).unsqueeze(2).expand(-1, -1, frames, -1, -1)
-                    for frame in clip.frames.split(1)
-                )
-            )
-            return torch.cat([fit.leave(last) for last in lasts])
-
+        through = partial(of_stills, pixels=clip.frames, copies=frames)
         return clip.with_frames(self._through_vae(clip.frames, frames, through, last=True))
 
     def film_trip(self, film: Tensor) -> Tensor:
@@ -289,13 +280,7 @@ class LatentRestorer:
             UsageError: the model can't have so many frames.
             UnfadeError: memory ran out under a smaller memory plan as well.
         """
-
-        def through(model: VideoModel, fit: Fit) -> Tensor:
-            latents = model.vae.encode(fit.enter(film).transpose(0, 1)[None])
-            chunks = [fit.leave(chunk[0].transpose(0, 1)) for chunk in model.vae.decode(latents)]
-            return torch.cat(chunks)
-
-        return self._through_vae(film, len(film), through, last=False)
+        return self._through_vae(film, len(film), partial(of_film, film=film), last=False)
 
     def _through_vae(
         self, pixels: Tensor, frames: int, through: Callable[[VideoModel, Fit], Tensor], last: bool
