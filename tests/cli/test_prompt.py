@@ -10,6 +10,7 @@ from torch.nn import functional
 from unfade.core import Clip, generator
 from unfade.media.film import write_film
 from unfade.media.images import write_image
+from unfade.prompts.measured import MeasuredCaptioner
 from unfade.prompts.vividvr import NEGATIVE_PROMPT, SUFFIX
 
 
@@ -45,6 +46,29 @@ def test_a_dark_photo_is_asked_to_be_brightened(unfade, examples, tmp_path):
 def test_the_users_own_prompt_wins(unfade, make_photo, tmp_path):
     ended = unfade("prompt", make_photo(tmp_path / "a.png"), "--prompt", "make it sharp")
     assert ended.code == 0 and ended.out.strip() == "make it sharp"
+
+
+def test_the_best_captioner_here_writes_for_a_training_set(unfade, make_photo, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "nothing"))
+    (tmp_path / "photos").mkdir()
+    make_photo(tmp_path / "photos" / "a.png")
+    made = tmp_path / "made"
+    words = (
+        "degrade",
+        tmp_path / "photos",
+        "--as",
+        "progression",
+        "--size",
+        "16x16",
+        "--frames",
+        3,
+        "-o",
+        made,
+    )
+    ended = unfade(*words, "--captioner", "auto")
+    assert ended.code == 0, ended.err
+    # The rules, as nothing else is here.
+    assert MeasuredCaptioner.identity in (made / "manifest.json").read_text()
 
 
 def test_a_captioner_that_is_not_here_is_one_sentence(unfade, make_photo, tmp_path):

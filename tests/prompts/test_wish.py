@@ -54,11 +54,11 @@ def test_without_a_known_goal_a_prompt_is_blind_and_says_so(prompt: str) -> None
             Wish("light up the dark photo", brightness=0.375),
         ),
         ("at 55 percent brightness", Wish(brightness=0.55)),
-        ("slightly denoise it, to 30 %", Wish("denoise it,", 0.5, brightness=0.3)),
+        ("slightly brighten it to 30 %", Wish("brighten it", 0.5, brightness=0.3)),
         ("brighten it to 40 % to 60 %", Wish("brighten it", brightness=0.4)),
         ("brighten it to 250 %", Wish("brighten it")),
         ("remove 40 % of the noise", Wish("remove 40 % of the noise")),
-        ("hello at 20 %", Wish(brightness=0.2)),
+        ("hello at 20 % brightness", Wish(brightness=0.2)),
     ],
 )
 def test_a_brightness_that_is_named_is_taken_out(prompt: str, wish: Wish) -> None:
@@ -91,3 +91,20 @@ def test_what_training_says_is_understood() -> None:
         dice = random.Random(seed)
         names = tuple(dice.sample(sorted(PHRASES), 2))
         assert read_wish(goal_sentence(names, dice, ("noise",))).understood
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "remove the noise at 50 % of its strength",
+        "reduce the noise to 30 percent",
+        "remove the haze, keep the grain at 100 %",
+        "brighten it, and denoise it to 40 %",
+    ],
+)
+def test_a_share_of_something_else_is_no_brightness(prompt: str) -> None:
+    assert read_wish(prompt) == Wish(prompt)
+
+
+def test_nothing_is_understood_of_a_bare_share() -> None:
+    assert read_wish("hello at 20 %") == Wish(understood=False)

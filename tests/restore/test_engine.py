@@ -11,7 +11,7 @@ from unfade import load
 from unfade.backbones.doubt import Doubt
 from unfade.backbones.tiny import Tiny, TinyConfig
 from unfade.backbones.tiny_weights import TinyWeights, save_tiny
-from unfade.core import Clip, InputError, ModelError, Plan, UsageError
+from unfade.core import Clip, InputError, ModelError, Plan, UsageError, generator
 from unfade.media.images import read_image
 from unfade.restore.device import choose_device, choose_dtype, has_fast_bf16
 from unfade.restore.engine import PixelRestorer
@@ -303,3 +303,15 @@ def test_words_of_strength_and_unknown_wishes(restorer: PixelRestorer) -> None:
     assert half.provenance["strength"] == "0.5"
     expected = torch.lerp(clip.frames, full.result.frames, 0.5)
     torch.testing.assert_close(half.result.frames, expected, atol=0.01, rtol=0)
+
+
+@pytest.mark.parametrize("words", ["", "slightly ", "strongly "])
+def test_a_named_brightness_is_the_same_of_a_photo_and_of_footage(words: str) -> None:
+    """The light that was named is kept, however strongly the rest is asked for."""
+    shipped = load("tiny")
+    dark = 0.15 * torch.rand(1, 3, 64, 64, generator=generator(0, "dark"))
+    prompt = f"{words}brighten it to 30 %"
+    photo = shipped.restore(Clip(dark), prompt=prompt).result.frames[0]
+    (frame,) = shipped.restore_stream([dark[0]], prompt=prompt)  # type: ignore[attr-defined]
+    assert float(photo.mean()) == pytest.approx(0.3, abs=0.02)
+    assert float(frame.mean()) == pytest.approx(0.3, abs=0.02)

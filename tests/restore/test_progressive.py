@@ -16,7 +16,7 @@ from unfade.core import Clip, ModelError, Plan, UsageError, generator
 from unfade.diffusion.sizes import bounded_fit
 from unfade.prompts.captions import KeptCaptions
 from unfade.prompts.progressive import uniform_prompt
-from unfade.restore import latent
+from unfade.restore import placement
 from unfade.restore.latent import LatentRestorer
 from unfade.restore.load import load
 from unfade.restore.passes import noise_seed
@@ -247,7 +247,7 @@ def test_a_captioners_model_has_the_device_for_itself(
     """On a device with its own memory the video model steps aside while a photo is looked at, and only then."""
     kept = KeptCaptions(Describing(), tmp_path)
     aside: list[object] = []
-    monkeypatch.setattr(latent, "retreat", aside.append)
+    monkeypatch.setattr(placement, "retreat", aside.append)
     settings = ProgressiveSettings(steps=1, guidance=1, task="blur", captioner=kept)
     one, dark = restorer(model, settings), photo(64, 96)
     one.restore(dark, plan=FP32)
@@ -255,9 +255,13 @@ def test_a_captioners_model_has_the_device_for_itself(
     one._held = (torch.device("meta"), *one._held[1:])
     one.restore(dark, plan=FP32)
     assert aside == [] and kept.made == 1
-    one._held = (torch.device("meta"), *one._held[1:])
+    one._held, known = (torch.device("meta"), *one._held[1:]), one.placement
     one.restore(photo(65, 96), plan=FP32)
     assert aside == [model] and kept.made == 2
+    # Stepping aside does not forget what ran out of memory.
+    known._fallen = fallen = (object(), object())  # type: ignore[assignment]
+    known.leave(model)
+    assert known._fallen is fallen and known.plan is None
 
 
 def test_from_a_folder_with_an_adapter(

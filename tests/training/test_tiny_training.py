@@ -306,3 +306,13 @@ def test_a_mixture_is_asked_to_go_in_part_or_not_at_all() -> None:
             absent += 1
             assert not set(asked) & set(kinds)
     assert 20 < absent < 80
+
+
+def test_a_share_of_later_corrections_is_written_and_not_learnt_through(
+    examples: Path, tmp_path: Path
+) -> None:
+    written = run_tiny([examples], tmp_path / "first", recipe="smoke")
+    assert load_tiny(written).model.config.later == RECIPES["smoke"]().later == 0.5
+    run_tiny([examples], tmp_path / "second", recipe="smoke", start=written)
+    state = torch.load(tmp_path / "second" / "checkpoint.pt", weights_only=True)
+    assert state["plan"]["network"]["later"] == 1.0

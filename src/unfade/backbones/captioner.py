@@ -163,7 +163,7 @@ def open_captioner(model: str | Path, device: torch.device | str = "cpu") -> Lan
     info = CAPTIONERS.get(name.lower())
     if info is None and not path.is_dir() and not is_hub_id(name):
         raise ModelError(
-            f"unknown captioner {name!r}; there is auto, rules (needs no model), {', '.join(CAPTIONERS)}, or name a "
+            f"unknown captioner {name!r}; there is rules (needs no model), {', '.join(CAPTIONERS)}, or name a "
             "model folder"
         )
     if find_spec("transformers") is None:

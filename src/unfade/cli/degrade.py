@@ -69,8 +69,9 @@ def degrade(
         str | None,
         typer.Option(
             "--captioner",
-            help="Who writes the scene-adaptive prompts: rules, qwen3-vl-4b, llava-onevision-7b, llava-onevision-0.5b, "
-            "blip, or a model folder. Default: rules, which measures the photo and needs no model.",
+            help="Who writes the scene-adaptive prompts: rules, auto (qwen3-vl-4b where it is on this machine, else "
+            "rules), qwen3-vl-4b, llava-onevision-7b, llava-onevision-0.5b, blip, or a model folder. Default: rules, "
+            "which measures the photo and needs no model.",
             rich_help_panel=_SET,
         ),
     ] = None,

@@ -2,14 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import typer
 
 from unfade.cli.board import Stages, close
-
-if TYPE_CHECKING:
-    from unfade.backbones.captioner import LanguageCaptioner
 
 
 def build_progression(
@@ -37,13 +33,14 @@ def build_progression(
         PartialError: some photos were left out; the set holds the others.
         UnfadeError: as for `recipes.progression_set.build_set`.
     """
+    from unfade.backbones.captioner import choose_captioner
     from unfade.core import InputError, UsageError
     from unfade.degrade.progression import SIZE
     from unfade.prompts.captions import KeptCaptions
-    from unfade.prompts.measured import MeasuredCaptioner
     from unfade.prompts.progressive import TASKS
     from unfade.recipes.progression_set import build_set
     from unfade.recipes.progression_shard import Photo, SetSettings
+    from unfade.restore.device import choose_device
     from unfade.restore.outputs import photos_in
 
     if unknown := [task for task in tasks if task not in TASKS]:
@@ -58,13 +55,13 @@ def build_progression(
             found, passed_over = photos_in(source, recursive, skip=output)
             base, ignored = source, ignored + passed_over
         photos += [Photo(photo, photo.relative_to(base).as_posix()) for photo in found]
-    model = None if captioner == MeasuredCaptioner.name else _model(captioner)
+    looks = choose_captioner(captioner, choose_device("auto"), output / "captions")
     settings = SetSettings(
         tasks=tuple(task for task in TASKS if not tasks or task in tasks),
         size=SIZE if size is None else (size[1], size[0]),
         frames=frames,
         seed=seed,
-        captioner=model.identity if model else MeasuredCaptioner.identity,
+        captioner=looks.identity,
         photos_per_shard=photos_per_shard,
         max_megapixels=max_megapixels,
     )
@@ -79,18 +76,10 @@ def build_progression(
             photos,
             output,
             settings,
-            captioner=KeptCaptions(model, output / "captions") if model else None,
+            captioner=looks if isinstance(looks, KeptCaptions) else None,
             workers=workers,
             overwrite=overwrite,
             told=told,
         )
     typer.echo(f"{output}: {manifest['clips']} clips in {len(manifest['shards'])} shards")
     close(failures, len(photos) - len(failures), ignored=ignored)
-
-
-def _model(name: str) -> "LanguageCaptioner":
-    import torch
-
-    from unfade.backbones.captioner import open_captioner
-
-    return open_captioner(name, "cuda" if torch.cuda.is_available() else "cpu")

@@ -31,14 +31,14 @@ def prompt(
         typer.Option("--kind", help="A prompt that fits the photo, or the task's fixed one."),
     ] = "scene",
     captioner: Annotated[
-        str | None,
+        str,
         typer.Option(
             "--captioner",
             help="rules (measures the pixels, no model), qwen3-vl-4b, llava-onevision-7b, llava-onevision-0.5b, blip "
             "(photos only), a hub id, a model folder (of footage also CogVLM2-caption's), or auto: qwen3-vl-4b where "
             "it is on this machine, of footage with --trust-remote-code CogVLM2-caption, else rules. Default: auto.",
         ),
-    ] = None,
+    ] = "auto",
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Let CogVLM2-caption's folder run the code in it.")
     ] = False,
@@ -72,7 +72,7 @@ def prompt(
             raise UsageError("vivid-vr has neither tasks nor fixed prompts; leave out --task and --kind")
         # Your own prompt needs no captioner.
         looks = footage_captioner_of(
-            "rules" if own and own.strip() else captioner or "auto", captions, trust_remote_code, device
+            "rules" if own and own.strip() else captioner, captions, trust_remote_code, device
         )
         return _tell_footage(photo, own, looks, format, max_megapixels)
     picture = read_image(photo, max_megapixels=max_megapixels).frames[0]
@@ -83,7 +83,7 @@ def prompt(
         chosen = (
             plain_prompt(wanted)
             if kind == "uniform"
-            else scene_prompt(picture, wanted, captioner_of(captioner or "auto", captions, device))
+            else scene_prompt(picture, wanted, captioner_of(captioner, captions, device))
         )
     if format == "json":
         row = {

@@ -52,7 +52,7 @@ def carry_out(
     from unfade.restore.job import JobReport, run_job
     from unfade.restore.report import explained
 
-    ready, reports = screened(jobs, plan, filing)
+    ready, reports = _screened(jobs, plan, filing)
     for report in reports:
         tell(report, format, settings, None)
     if not ready:
@@ -86,7 +86,7 @@ def carry_out(
     return reports
 
 
-def screened(
+def _screened(
     jobs: Sequence["Job"], plan: "Plan", filing: "Filing"
 ) -> tuple[list[tuple["Job", "ImageInfo | VideoInfo"]], list["JobReport"]]:
     """The jobs that can be tried, and reports on those that are done already or can't work."""

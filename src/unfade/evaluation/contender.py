@@ -25,6 +25,7 @@ class Contender:
         film_trip: the same of frames `[T, 3, H, W]` as one clip: the ceiling of every frame of a film.
         words: of Progressive, "scene" or "uniform": how it is asked; "" of others, or where all are asked alike.
         tuned: whether it is something else than its base; None where that means nothing.
+        captioner: identity of what looks at photos for its prompts; "" where nothing does.
     """
 
     name: str
@@ -37,3 +38,4 @@ class Contender:
     film_trip: Callable[[Tensor], Tensor] | None = None
     words: str = ""
     tuned: bool | None = None
+    captioner: str = ""

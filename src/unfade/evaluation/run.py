@@ -116,7 +116,10 @@ def _keys(run: Run, contenders: Sequence[Contender]) -> list[dict[str, str]]:
                 run.benchmark.aligned,
             ],
         }
-        wanted = {one.name: key_of(**common, model=one.name, weights=one.weights) for one in contenders}
+        wanted = {
+            one.name: key_of(**common, model=one.name, weights=one.weights, captioner=one.captioner)
+            for one in contenders
+        }
         if run.settings.film:
             wanted[TARGET] = key_of(**common, model=TARGET, weights=None)
         for one in contenders:

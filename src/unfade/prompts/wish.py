@@ -21,12 +21,14 @@ _FILLERS = frozenset(
     "a add again and as away bring camera clean clear details fix from higher in into iso it look make more moved "
     "motion of off photo raise reduce remove sensor soft take the this to up wet what".split()
 )
-# "to 40 %", "at a mean brightness of 40 percent".
-_BRIGHTNESS = re.compile(
+# "to 40 %", "at a mean brightness of 40 percent"; that it is of light is said in it, or before it in its clause.
+_LEVEL = re.compile(
     r"\b(?:to|at|with) (?:(?:an? |the )?(?:(?:mean|average) )?brightness (?:of )?)?(\d{1,3}(?:\.\d+)?) ?(?:%|percent\b)"
     r"(?: brightness\b)?",
     re.IGNORECASE,
 )
+_LIGHT = re.compile(r"\b(?:bright|light)\w*", re.IGNORECASE)
+_CLAUSE = re.compile(r"[.,;]|\band\b", re.IGNORECASE)
 _STRENGTH = re.compile(r"\b(" + "|".join(map(re.escape, STRENGTHS)) + r")\b", re.IGNORECASE)
 
 
@@ -50,16 +52,17 @@ class Wish:
 def read_wish(prompt: str | None) -> Wish:
     """The wish in a prompt of any length and language.
 
-    Words of strength and of brightness ("to 40 %") are taken out of the text; where several are said, the first one
-    counts. More than 100 % means nothing.
+    Words of strength and of brightness ("brighten it to 40 %", but not "denoise it to 40 %") are taken out of the text;
+    where several are said, the first one counts. More than 100 % means nothing.
     """
     if not prompt or not prompt.strip():
         return Wish()
     found = _STRENGTH.search(prompt)
     strength = STRENGTHS[found[1].lower()] if found else 1.0
-    named = _BRIGHTNESS.search(prompt)
-    brightness = float(named[1]) / 100 if named and float(named[1]) <= 100 else None
-    text = " ".join(_STRENGTH.sub(" ", _BRIGHTNESS.sub(" ", prompt)).split())
+    named = [level for level in _LEVEL.finditer(prompt) if _is_of_light(level)]
+    brightness = float(named[0][1]) / 100 if named and float(named[0][1]) <= 100 else None
+    text = _LEVEL.sub(lambda level: " " if _is_of_light(level) else level[0], prompt)
+    text = " ".join(_STRENGTH.sub(" ", text).split())
     words = _words(text)
     if not text or words == _words(PROMPT):
         return Wish(None, strength, True, brightness)
@@ -67,6 +70,11 @@ def read_wish(prompt: str | None) -> Wish:
         return Wish(text, strength, True, brightness)
     understood = brightness is not None or bool(words & WHOLE_WORDS)
     return Wish(None, strength, understood, brightness)
+
+
+def _is_of_light(level: re.Match[str]) -> bool:
+    clause = _CLAUSE.split(level.string[: level.start()])[-1]
+    return _LIGHT.search(clause + level[0]) is not None
 
 
 def _words(*texts: str) -> frozenset[str]:

@@ -99,7 +99,8 @@ def contender(name: str, video: Mapping[str, str] | None = None) -> Contender:
         round_trip=restorer.round_trip if latent and not query else None,
         film_trip=restorer.film_trip if latent and not query else None,
         words=progressive.words if progressive else "",
-        tuned=bool(sampling.get("adapter")) if latent else None,
+        tuned=bool(sampling.get("adapter")) or _trained_whole(name) if latent else None,
+        captioner=progressive.captioner.identity if progressive and progressive.words == "scene" else "",
     )
 
 
@@ -107,6 +108,11 @@ def _knowing(restorer: Any, own: ProgressiveSettings, facts: Facts) -> Restorer:
     """The same restorer, whose weights are there once, told the task of what comes next."""
     restorer.settings = replace(own, task=facts.task or own.task)
     return restorer
+
+
+def _trained_whole(name: str) -> bool:
+    """Whether a model is a folder that our training wrote."""
+    return (located(name.partition("?")[0])[1] / "training.json").is_file()
 
 
 def _is_video(name: str) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from unfade.backbones.tiny import Tiny
 from unfade.backbones.tiny_weights import load_tiny, save_tiny
 from unfade.core import UnfadeError, UsageError
 from unfade.recipes.tiny import RECIPES
@@ -58,7 +59,7 @@ def run_tiny(
     if steps is not None:
         run = shortened(run, steps)
     if start is not None:
-        run = replace(run, network=load_tiny(start).model.config)
+        run = replace(run, network=_whole(load_tiny(start).model).config)
     for _, _, batch in run.stages:
         if batch % (workers * run.together):
             raise UsageError(
@@ -86,7 +87,7 @@ def _train(
 ) -> None:
     trainer = TinyTrainer(run, photos, folder, device, team)
     if not trainer.resume() and start is not None:
-        trainer.start_from(load_tiny(start).model)
+        trainer.start_from(_whole(load_tiny(start).model))
     trainer.run(until, report)
     if team.leads:
         notes = {
@@ -95,7 +96,14 @@ def _train(
             "steps": str(trainer.step),
             "run": json.dumps(asdict(run)),
         }
+        trainer.model.config = replace(trainer.model.config, later=run.later)
         save_tiny(trainer.model, trainer.average, folder / "tiny.safetensors", notes)
+
+
+def _whole(model: Tiny) -> Tiny:
+    """The network with later corrections followed whole, as it is taught: a share is for walks, not for learning."""
+    model.config = replace(model.config, later=1.0)
+    return model
 
 
 def commit() -> str:

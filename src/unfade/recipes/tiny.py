@@ -37,7 +37,14 @@ def tiny_further(steps: int = 2200) -> TinyRun:
     Command: `unfade train tiny --recipe further --start src/unfade/backbones/weights/tiny.safetensors --photos DIR...`.
     """
     return TinyRun(
-        steps=steps, lr=6e-5, warmup=100, stages=((1.0, 128, 16),), refine=0.25, again=3, validate_every=500
+        steps=steps,
+        lr=6e-5,
+        warmup=100,
+        stages=((1.0, 128, 16),),
+        refine=0.25,
+        again=3,
+        later=0.3,
+        validate_every=500,
     )
 
 
@@ -50,6 +57,7 @@ def tiny_gpu(steps: int = 60_000) -> TinyRun:
         steps=steps,
         stages=((0.5, 128, 64), (0.5, 192, 32)),
         lr=4.5e-4,
+        later=0.3,
         warmup=500,
         held_out=24,
         validate_every=5000,
@@ -62,6 +70,7 @@ def tiny_smoke() -> TinyRun:
     return TinyRun(
         steps=4,
         stages=((0.5, 32, 8), (0.5, 40, 8)),
+        later=0.5,
         warmup=1,
         held_out=2,
         validate_every=4,

@@ -35,7 +35,7 @@ def degraded_of(pair: PairFiles) -> Clip:
 
 
 def restored(restorer: LatentRestorer, pair: PairFiles, plan: Plan, seed: int = 0) -> Clip:
-    """What a restorer makes of a pair's degraded photo; the noise depends on seed and the pair's name only."""
+    """What a restorer makes of a pair's degraded photo; the noise depends on seed, the pair's name and its pixels."""
     return restorer.restore(
         degraded_of(pair), plan=plan, seed=subseed(seed, pair.name) % 2**31, keep=False
     ).result

@@ -230,7 +230,7 @@ def chosen(proof: VividProof) -> Setting:
 
 def _rows(proof: VividProof, part: str, variant: str, maker: str) -> list[dict[str, Any]]:
     """What is kept of a variant, by all processes, as long as the same weights and settings made it."""
-    paths = sorted(proof.judged.glob(f"{part}-{proof.control(variant).parent.name}-[0-9].jsonl"))
+    paths = sorted(proof.judged.glob(f"{part}-{proof.control(variant).parent.name}-[0-9]*.jsonl"))
     return [row for path in paths for row in read_journal(path) if row["by"] == maker]
 
 

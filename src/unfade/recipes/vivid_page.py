@@ -46,7 +46,8 @@ def page(proof: VividProof, figures: Mapping[str, Any]) -> str:
         lines.append(
             f"| {name} | {mean['psnr']:.2f} | {told} | {mean['ssim']:.3f} | {mean['texture']:.2f} | {warping} |"
         )
-    changed, took = figures["concepts"], spent(proof.folder)
+    changed = figures["concepts"]
+    took = {stage: one for stage, one in spent(proof.folder).items() if stage != "report"}
     lines += [
         "",
         "PSNR and SSIM are means over RGB frames; texture is the mean step between neighbouring pixels beside the "

@@ -147,7 +147,7 @@ def _captions(proof: VividProof) -> list[str]:
 
 
 def _rows(proof: VividProof, maker: str) -> list[dict[str, Any]]:
-    rows = [row for path in sorted(proof.judged.glob("seams-[0-9].jsonl")) for row in read_journal(path)]
+    rows = [row for path in sorted(proof.judged.glob("seams-[0-9]*.jsonl")) for row in read_journal(path)]
     return [row for row in rows if row["by"] == maker]
 
 

@@ -202,7 +202,7 @@ class PixelRestorer:
             told = TinyCondition(image, context, spectrum, self.weights.model.config.halo)
             _, states = bridge(wrapped, image, told, plan.steps or 1, keep=False)
             result = states[-1]
-            if reach and wish.strength != 1:
+            if reach and wish.strength != 1 and wish.brightness is None:
                 result = torch.lerp(original, result, wish.strength).clamp_(0, 1)
             # A generator keeps its variables while it waits.
             del image, original, frame, others, told, states

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from unfade.backbones.catalog import CATALOG
-from unfade.backbones.placement import retreat
 from unfade.backbones.prompt_embeddings import Embed
 from unfade.backbones.video import VideoConfig, VideoModel, embeddings_of, load_video, open_video
 from unfade.core import Clip, Plan, Restoration, UsageError
@@ -379,8 +378,7 @@ class LatentRestorer:
     def _make_way(self) -> None:
         """Takes the model off the device, for another one that is to work there meanwhile."""
         if self._held is not None and self._held[0].type != "cpu":
-            retreat(self._held[2])
-            self.placement = Placement(self.room)
+            self.placement.leave(self._held[2])
 
     def _told(self, job: Passes, asked: list[str], plan: Plan, taken: bool | None) -> dict[str, str]:
         settings, fit, model, tiling = job.walk.settings, job.fit, job.walk.model, job.walk.tiling

@@ -240,9 +240,13 @@ class Placement:
         try:
             yield
         except Exception:
-            self.plan = None
-            retreat(video)
+            self.leave(video)
             raise
+
+    def leave(self, video: Placed) -> None:
+        """Takes a model back to the host; what comes next is placed anew, and what ran out of memory is remembered."""
+        self.plan = None
+        retreat(video)
 
     def _follow(self, video: Placed, plan: MemoryPlan | None, device: torch.device) -> None:
         if plan is None:

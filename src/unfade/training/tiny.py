@@ -43,6 +43,8 @@ class TinyRun:
         texture: weight, in what is learnt from those answers, of local contrast that is missing: a walk of more steps
             is to end sharper, a single step nearest to the truth.
         again: how often, at most, that answer has been refined before; walks of many steps lead there.
+        later: share of a later answer's correction that walks with the written weights follow (`TinyConfig.later`);
+            what is taught is all of it.
         floor: root-mean-square error of the input below which a sample counts no more for being easier.
         held_out: photos kept for validation.
         family: of damage that a specialist learns, with its kernels alone (`training.skills`); empty: everything.
@@ -61,6 +63,7 @@ class TinyRun:
     refine: float = 0.15
     texture: float = 0.15
     again: int = 0
+    later: float = 1.0
     floor: float = 0.03
     held_out: int = 24
     family: str = ""
